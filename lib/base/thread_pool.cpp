@@ -1,0 +1,71 @@
+#include "base/thread_pool.hpp"
+
+namespace m5 {
+
+ThreadPool::ThreadPool(int threads) {
+  for (int worker = 1; worker < threads; ++worker) {
+    threads_.emplace_back([this, worker] { worker_loop(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  start_.notify_all();
+  for (std::thread& t : threads_) t.join();
+}
+
+void ThreadPool::run(std::int64_t tiles, const std::function<void(int, std::int64_t)>& work) {
+  {
+    std::lock_guard lock(mutex_);
+    work_ = &work;
+    tiles_ = tiles;
+    next_ = 0;
+    error_ = nullptr;
+    ++round_;
+    busy_ = static_cast<int>(threads_.size());
+  }
+  start_.notify_all();
+  drain(0);
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return busy_ == 0; });
+  work_ = nullptr;
+  if (error_) std::rethrow_exception(error_);
+}
+
+void ThreadPool::worker_loop(int worker) {
+  std::uint64_t seen = 0;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      start_.wait(lock, [&] { return stop_ || round_ != seen; });
+      if (stop_) return;
+      seen = round_;
+    }
+    drain(worker);
+    std::lock_guard lock(mutex_);
+    if (--busy_ == 0) done_.notify_one();
+  }
+}
+
+void ThreadPool::drain(int worker) {
+  while (true) {
+    std::int64_t tile;
+    {
+      std::lock_guard lock(mutex_);
+      if (next_ >= tiles_) return;
+      tile = next_++;
+    }
+    try {
+      (*work_)(worker, tile);
+    } catch (...) {
+      std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_ = tiles_;
+    }
+  }
+}
+
+}  // namespace m5

@@ -1,0 +1,35 @@
+// A model: config, parameters, provenance. One .safetensors file (man 5 m5-model).
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "m5/config.hpp"
+#include "m5/export.hpp"
+
+namespace m5 {
+
+struct Model {
+  ModelConfig config;
+  std::vector<float> parameters;                  // one slab; layout: ParameterTable(config)
+  std::map<std::string, std::string> provenance;  // free text about the training, kept on save
+  std::string sha256;                             // of the file it was read from, hex; empty if fresh
+  std::string path;
+};
+
+// Fresh parameters: a function of (config, seed) alone.
+M5_API Model initial_model(const ModelConfig& config, std::uint64_t seed);
+
+// Throws Error(kModel) with the path, and the tensor where one is at fault; nothing in the file is
+// trusted: sizes are checked before memory is taken, and non-finite weights are refused.
+M5_API Model load_model(const std::string& path);
+
+// Written whole or not at all. Throws Error(kIo).
+M5_API void save_model(const Model& model, const std::string& path);
+
+// The path of the bundled model: $M5_MODEL, else the installed or build-tree
+// share/models/m5-nano.safetensors. Throws Error(kModel) saying where it looked.
+M5_API std::string default_model_path();
+
+}  // namespace m5

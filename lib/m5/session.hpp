@@ -1,0 +1,62 @@
+// Inference: a model made ready on a device with a number of threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "m5/export.hpp"
+#include "m5/model.hpp"
+#include "m5/tokens.hpp"
+
+namespace m5 {
+
+enum class Precision { kFp32, kBf16 };
+
+struct SessionOptions {
+  int threads = 0;  // all worker threads; 0: the CPUs this process may use
+  Precision precision = Precision::kFp32;
+  std::string device = "cpu";  // "cpu", "cuda", "auto", "ref" (slow oracle)
+  int block_rows = 0;          // rows a worker holds at a time, a multiple of 128; 0: chosen
+};
+
+// Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
+// the sequences and the precision only: not on threads, block size or the other contexts in the call.
+class M5_API Session {
+ public:
+  Session(const Model& model, const SessionOptions& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  const ModelConfig& config() const;
+  int threads() const;
+  std::string device_name() const;  // such as "cpu AVX3_ZEN4, fp32"
+
+  // log_probs[r][b] = log p(base b at rows[r] | the tokens given), nats, [rows.size(), 4].
+  // rows ascending. Throws Error(kNumeric) if a value is not finite.
+  void log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
+                 float* log_probs);
+
+  // Calls sink(first_row, n, values) for blocks of rows that together cover every row once, from
+  // several threads at a time and in any order. values: [n, dim], the residual stream after `layer`
+  // blocks (0 = embedding, config.layers = last); the last one after the final norm.
+  using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
+  void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
+
+  // Bytes that log_probs or hidden will take for so many rows in so many contexts, all told.
+  std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts = 1) const;
+  // Floating-point operations of one forward pass, per row (the convention of `m5 bench speed`).
+  double forward_flops_per_row() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The CPUs this process may use: affinity mask and cgroup quota.
+M5_API int available_cpus();
+
+}  // namespace m5
