@@ -1,0 +1,22 @@
+// What the process may use, and has used, of the machine. available_cpus() is in m5/session.hpp.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace m5 {
+
+// Bytes that can still be taken: MemAvailable and what the cgroup limits (v1, v2) leave; INT64_MAX
+// where nothing is known.
+std::int64_t available_memory_bytes();
+std::int64_t peak_rss_bytes();  // of this process so far
+
+// "196608", "4k", "2M", "1.5G" (factors of 1000, either case) -> number, >= 0.
+// Throws Error(kUsage) naming `option` and the text.
+std::int64_t parse_size(const std::string& text, const std::string& option);
+
+// Fills closed descriptors 0..2, so that no file opened later is mistaken for a standard stream;
+// writing to the filled ones fails with EBADF. Call first thing in main.
+void guard_standard_streams();
+
+}  // namespace m5

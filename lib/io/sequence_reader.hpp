@@ -1,0 +1,77 @@
+// Reads FASTA and FASTQ, one record at a time, from plain, gzip, BGZF files and stdin.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "io/byte_source.hpp"
+
+namespace m5 {
+
+struct SequenceRecord {
+  std::string file;         // path as given
+  std::string name;         // first word of the header
+  std::string description;  // rest of the header
+  std::string bases;        // raw letters as in the file, without white space; not yet validated
+  bool circular = false;    // header says topology=circular or circular=true (brackets, any case)
+  std::int64_t file_index = 0;  // of `file` in the list given to the reader
+};
+
+struct SequenceReaderOptions {
+  bool skip_empty = false;      // records without sequence: skipped with one warning, not an error
+  bool allow_no_eof = false;    // BGZF without end-of-file block: warning, not an error
+  bool warn_duplicates = true;  // one warning if a name occurs twice
+};
+
+// Files in the order given. Throws Error(kIo) if a file cannot be opened or read, Error(kInput)
+// naming file, record and line if it breaks its format, is cut short or holds no record. All white
+// space and blank lines inside a record are ignored; LF, CR LF and CR end lines; multi-line FASTQ
+// and a change of format between records are read. The letters themselves are checked by
+// tokenize(). Memory: one record and fixed buffers.
+class SequenceReader {
+ public:
+  explicit SequenceReader(std::vector<std::string> paths,
+                          const SequenceReaderOptions& options = {});
+  ~SequenceReader();
+
+  // The next record; false after the last record of the last file. A record that next() returned
+  // has been read whole, but the end of its file is only known sound once next() moved past it.
+  bool next(SequenceRecord& record);
+
+  std::int64_t records() const { return records_; }      // returned so far
+  std::int64_t empty_records() const { return empty_; }  // skipped so far
+
+ private:
+  bool next_in_file(SequenceRecord& record);
+  bool refill();
+  int peek_line_start();  // next byte that begins a non-blank line, or -1 at the end
+  void read_line(std::string& line);
+  void read_header(SequenceRecord& record);
+  void append_line(std::string& bases);
+  void read_quality(const SequenceRecord& record);
+  void note_name(const SequenceRecord& record);
+  [[noreturn]] void fail(const std::string& message);
+  [[noreturn]] void refuse_start(int byte);
+
+  std::vector<std::string> paths_;
+  SequenceReaderOptions options_;
+  std::size_t file_ = 0;
+  std::unique_ptr<ByteSource> source_;
+  std::string_view chunk_;  // unread bytes
+  bool after_cr_ = false;   // the last byte read was CR: a following LF is part of the line end
+  std::int64_t line_ = 1;
+  std::int64_t records_in_file_ = 0, records_ = 0, empty_ = 0;
+  std::string record_name_;  // of the record being read, for messages
+  std::string line_buffer_;
+  std::unordered_set<std::uint64_t> name_hashes_;
+  bool warned_duplicate_ = false, warned_empty_ = false;
+};
+
+// True if header text says topology=circular or circular=true, as a word of its own or in brackets.
+bool header_says_circular(std::string_view header);
+
+}  // namespace m5
