@@ -19,17 +19,18 @@ struct ParameterSpec {
   bool decay = false;  // weight decay applies (matrices only)
 };
 
-// Positions of one layer's tensors in the slab.
+// Positions of one layer's tensors in the slab, in slab order.
 struct LayerOffsets {
   std::int64_t conv_norm = -1, conv_weight = -1;  // [d], [width][d]; -1 without local convolution
+  std::int64_t key_value = 0;                     // [(4+dv)*H][d], rows k [4][H] then v [dv][H]
   std::int64_t attention_norm = 0;                // [d]
   std::int64_t query = 0;                         // [4*H][d], rows [component][head]
-  std::int64_t key_value = 0;                     // [(4+dv)*H][d], rows k [4][H] then v [dv][H]
   std::int64_t output_weight = 0;                 // [d][dv*H], columns [component][head]
   std::int64_t output_bias = 0;                   // [d]
   std::int64_t ff_norm = 0;                       // [d]
   std::int64_t up_weight = 0, up_bias = 0;        // W_1 [ff][d], [ff]
   std::int64_t down_weight = 0, down_bias = 0;    // W_2 [d][ff], [d]
+  std::int64_t end = 0;                           // first element after this layer
 };
 
 struct ParameterTable {

@@ -1,0 +1,25 @@
+#include "base/random.hpp"
+#include "m5/model.hpp"
+#include "nn/parameters.hpp"
+
+namespace m5 {
+
+Model initial_model(const ModelConfig& config, std::uint64_t seed) {
+  Model model;
+  model.config = config;
+  model.config.validate();
+  const ParameterTable table(model.config);
+  model.parameters.resize(static_cast<std::size_t>(table.total));
+  for (const ParameterSpec& spec : table.specs) {
+    for (std::int64_t i = spec.offset; i < spec.offset + spec.size; ++i) {
+      // The random number belongs to the position in the slab, so that the result is a function of
+      // (config, seed).
+      model.parameters[static_cast<std::size_t>(i)] = static_cast<float>(
+          spec.init_value +
+          (spec.init_scale > 0 ? spec.init_scale * normal(seed, static_cast<std::uint64_t>(i)) : 0));
+    }
+  }
+  return model;
+}
+
+}  // namespace m5
