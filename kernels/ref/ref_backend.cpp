@@ -1,0 +1,492 @@
+// The oracle: every operation of kernels/backend.hpp as plain loops, one worker, T = float or
+// double.
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <numbers>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "kernels/math/monomials.hpp"
+#include "m5/error.hpp"
+
+namespace m5::kernels {
+namespace {
+
+constexpr int kZ = 4;  // components of a query or key
+
+// W[out][in] row-major, as given.
+template <class T>
+struct RefLinear : Linear<T> {
+  int in = 0, out = 0;
+  std::vector<T> weight, bias;
+};
+
+template <class T>
+T gelu_value(T x) {
+  const T c = static_cast<T>(std::sqrt(2 / std::numbers::pi));
+  return T(0.5) * x * (1 + std::tanh(c * (x + T(0.044715) * x * x * x)));
+}
+
+template <class T>
+T gelu_slope(T x) {
+  const T c = static_cast<T>(std::sqrt(2 / std::numbers::pi));
+  const T t = std::tanh(c * (x + T(0.044715) * x * x * x));
+  return T(0.5) * (1 + t) + T(0.5) * x * (1 - t * t) * c * (1 + 3 * T(0.044715) * x * x);
+}
+
+// z^e for every component and exponent e <= order.
+template <class T>
+struct Powers {
+  T power[kZ][9];
+  Powers(const T* z, std::int64_t component_stride, int order) {
+    for (int a = 0; a < kZ; ++a) {
+      power[a][0] = 1;
+      for (int e = 1; e <= order; ++e) power[a][e] = power[a][e - 1] * z[a * component_stride];
+    }
+  }
+  // z^alpha
+  T monomial(const Monomial& m) const {
+    return power[0][m.exponent[0]] * power[1][m.exponent[1]] * power[2][m.exponent[2]] *
+           power[3][m.exponent[3]];
+  }
+  // d z^alpha / d z_a
+  T slope(const Monomial& m, int a) const {
+    const int e = m.exponent[static_cast<std::size_t>(a)];
+    if (e == 0) return 0;
+    T value = static_cast<T>(e) * power[a][e - 1];
+    for (int b = 0; b < kZ; ++b) {
+      if (b != a) value *= power[b][m.exponent[static_cast<std::size_t>(b)]];
+    }
+    return value;
+  }
+};
+
+template <class T>
+class RefBackend final : public Backend<T> {
+ public:
+  using typename Backend<T>::LinearUse;
+  using typename Backend<T>::Then;
+  using typename Backend<T>::AdamW;
+
+  std::string name() const override { return "ref"; }
+  int workers() const override { return 1; }
+  int preferred_block_rows() const override { return kRunRows; }
+
+  void for_tiles(std::int64_t tiles,
+                 const std::function<void(int worker, std::int64_t tile)>& work) override {
+    for (std::int64_t tile = 0; tile < tiles; ++tile) work(0, tile);
+  }
+
+  void* allocate(std::size_t bytes) override {
+    try {
+      return ::operator new (std::max<std::size_t>(bytes, 1), std::align_val_t{64});
+    } catch (const std::bad_alloc&) {
+      throw Error(ErrorKind::kResource,
+                  "out of memory: " + std::to_string(bytes) + " bytes asked for");
+    }
+  }
+  void release(void* memory) override { ::operator delete (memory, std::align_val_t{64}); }
+
+  // --- linear layers -------------------------------------------------------------------------
+  std::unique_ptr<Linear<T>> make_linear(int in, int out, LinearUse) override {
+    auto linear = std::make_unique<RefLinear<T>>();
+    linear->in = in;
+    linear->out = out;
+    return linear;
+  }
+
+  void pack(Linear<T>& linear, const T* weight, const T* bias) override {
+    auto& l = static_cast<RefLinear<T>&>(linear);
+    l.weight.assign(weight, weight + std::int64_t{l.out} * l.in);
+    l.bias.assign(static_cast<std::size_t>(l.out), T(0));
+    if (bias) l.bias.assign(bias, bias + l.out);
+  }
+
+  // y_io = b_o + sum_k x_ik W_ok
+  void linear(int, const Linear<T>& linear, int n, const T* x, T* y, Then then) override {
+    const auto& l = static_cast<const RefLinear<T>&>(linear);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t o = 0; o < l.out; ++o) {
+        T sum = 0;
+        for (std::int64_t k = 0; k < l.in; ++k) {
+          sum += x[i * l.in + k] * l.weight[static_cast<std::size_t>(o * l.in + k)];
+        }
+        sum += l.bias[static_cast<std::size_t>(o)];
+        T& result = y[i * l.out + o];
+        switch (then) {
+          case Then::kStore:
+            result = sum;
+            break;
+          case Then::kAdd:
+            result += sum;
+            break;
+          case Then::kGelu:
+            result = gelu_value(sum);
+            break;
+        }
+      }
+    }
+  }
+
+  // dx_ik = sum_o dy_io W_ok
+  void linear_backward_input(int, const Linear<T>& linear, int n, const T* dy, T* dx,
+                             bool add) override {
+    const auto& l = static_cast<const RefLinear<T>&>(linear);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t k = 0; k < l.in; ++k) {
+        T sum = 0;
+        for (std::int64_t o = 0; o < l.out; ++o) {
+          sum += dy[i * l.out + o] * l.weight[static_cast<std::size_t>(o * l.in + k)];
+        }
+        dx[i * l.in + k] = add ? dx[i * l.in + k] + sum : sum;
+      }
+    }
+  }
+
+  // dW_ok += sum_i dy_io x_ik, db_o += sum_i dy_io
+  void linear_backward_weight(int, int in, int out, int n, const T* x, const T* dy, T* d_weight,
+                              T* d_bias) override {
+    for (std::int64_t o = 0; o < out; ++o) {
+      for (std::int64_t k = 0; k < in; ++k) {
+        T sum = 0;
+        for (std::int64_t i = 0; i < n; ++i) sum += dy[i * out + o] * x[i * in + k];
+        d_weight[o * in + k] += sum;
+      }
+      if (!d_bias) continue;
+      T sum = 0;
+      for (std::int64_t i = 0; i < n; ++i) sum += dy[i * out + o];
+      d_bias[o] += sum;
+    }
+  }
+
+  // --- rows ----------------------------------------------------------------------------------
+  // x_i = b + sum_delta E[delta + w][t_{i + delta}]
+  void embed(int, int n, int dim, int w, const std::uint8_t* window, const T* table, const T* bias,
+             T* x) override {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t c = 0; c < dim; ++c) {
+        T sum = bias[c];
+        for (std::int64_t j = 0; j <= 2 * w; ++j) {
+          const int token = window[i + j];
+          if (token != kPad) sum += table[(j * kKinds + token) * dim + c];
+        }
+        x[i * dim + c] = sum;
+      }
+    }
+  }
+
+  void embed_backward(int, int n, int dim, int w, const std::uint8_t* window, const T* dx,
+                      T* d_table, T* d_bias) override {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t c = 0; c < dim; ++c) {
+        d_bias[c] += dx[i * dim + c];
+        for (std::int64_t j = 0; j <= 2 * w; ++j) {
+          const int token = window[i + j];
+          if (token != kPad) d_table[(j * kKinds + token) * dim + c] += dx[i * dim + c];
+        }
+      }
+    }
+  }
+
+  // y_c = x_c g_c r, r = 1 / sqrt(mean(x^2) + epsilon)
+  void norm(int, int n, int dim, double epsilon, const T* x, const T* gain, T* y) override {
+    for (std::int64_t i = 0; i < n; ++i, x += dim, y += dim) {
+      const T r = inverse_rms(dim, epsilon, x);
+      for (int c = 0; c < dim; ++c) y[c] = x[c] * r * gain[c];
+    }
+  }
+
+  // dx_c += r g_c dy_c - x_c r^3 / d * sum_k g_k dy_k x_k;  dg_c += dy_c x_c r
+  void norm_backward(int, int n, int dim, double epsilon, const T* x, const T* gain, const T* dy,
+                     T* dx, T* d_gain) override {
+    for (std::int64_t i = 0; i < n; ++i, x += dim, dy += dim, dx += dim) {
+      const T r = inverse_rms(dim, epsilon, x);
+      T dot = 0;
+      for (int c = 0; c < dim; ++c) dot += gain[c] * dy[c] * x[c];
+      for (int c = 0; c < dim; ++c) {
+        dx[c] += r * gain[c] * dy[c] - x[c] * r * r * r * dot / static_cast<T>(dim);
+        d_gain[c] += dy[c] * x[c] * r;
+      }
+    }
+  }
+
+  void gelu(int, std::int64_t count, const T* x, T* y) override {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = gelu_value(x[i]);
+  }
+
+  void gelu_backward(int, std::int64_t count, const T* x, const T* dy, T* dx) override {
+    for (std::int64_t i = 0; i < count; ++i) dx[i] = gelu_slope(x[i]) * dy[i];
+  }
+
+  // y_ic += sum_j weight_jc window_{i + j dilation, c}
+  void local_conv(int, int n, int dim, int width, int dilation, const T* window, const T* weight,
+                  bool flip, T* y) override {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t c = 0; c < dim; ++c) {
+        T sum = 0;
+        for (std::int64_t j = 0; j < width; ++j) {
+          const std::int64_t tap = flip ? width - 1 - j : j;
+          sum += weight[tap * dim + c] * window[(i + j * dilation) * dim + c];
+        }
+        y[i * dim + c] += sum;
+      }
+    }
+  }
+
+  void local_conv_backward_weight(int, int n, int dim, int width, int dilation, const T* window,
+                                  const T* dy, T* d_weight) override {
+    for (std::int64_t j = 0; j < width; ++j) {
+      for (std::int64_t c = 0; c < dim; ++c) {
+        T sum = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+          sum += dy[i * dim + c] * window[(i + j * dilation) * dim + c];
+        }
+        d_weight[j * dim + c] += sum;
+      }
+    }
+  }
+
+  // --- attention -----------------------------------------------------------------------------
+  // z' = s z, s = sqrt(R / (R + |z|^2))
+  void bound(int, const AttentionShape& shape, int n, std::int64_t stride, const T* z,
+             T* bounded) override {
+    const std::int64_t H = shape.heads;
+    const T R = static_cast<T>(shape.bound);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const T* in = z + i * stride + h;
+        T square = 0;
+        for (int a = 0; a < kZ; ++a) square += in[a * H] * in[a * H];
+        const T s = std::sqrt(R / (R + square));
+        for (int a = 0; a < kZ; ++a) bounded[i * stride + a * H + h] = s * in[a * H];
+      }
+    }
+  }
+
+  // dz = s (dz' - z' (z'.dz') / R)
+  void bound_backward(int, const AttentionShape& shape, int n, std::int64_t stride, const T* z,
+                      const T* d_bounded, T* dz) override {
+    const std::int64_t H = shape.heads;
+    const T R = static_cast<T>(shape.bound);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const T* in = z + i * stride + h;
+        const T* d = d_bounded + i * stride + h;
+        T square = 0, dot = 0;
+        for (int a = 0; a < kZ; ++a) square += in[a * H] * in[a * H];
+        const T s = std::sqrt(R / (R + square));
+        for (int a = 0; a < kZ; ++a) dot += s * in[a * H] * d[a * H];
+        for (int a = 0; a < kZ; ++a) {
+          dz[i * stride + a * H + h] = s * (d[a * H] - s * in[a * H] * dot / R);
+        }
+      }
+    }
+  }
+
+  // S_fch += sum_i m_f(z_ih) u_ich
+  void attention_accumulate(int, const AttentionShape& shape, int n, const T* z,
+                            std::int64_t z_stride, const T* u, std::int64_t u_stride,
+                            bool unit_column, double* state) override {
+    const std::vector<Monomial> m = monomials(shape.order);
+    const std::int64_t H = shape.heads, C = shape.columns();
+    std::vector<T> run(static_cast<std::size_t>(shape.state_size()));
+    for (int begin = 0; begin < n; begin += kRunRows) {
+      std::fill(run.begin(), run.end(), T(0));
+      for (std::int64_t i = begin; i < std::min(n, begin + kRunRows); ++i) {
+        for (std::int64_t h = 0; h < H; ++h) {
+          const Powers<T> powers(z + i * z_stride + h, H, shape.order);
+          for (std::int64_t f = 0; f < shape.features; ++f) {
+            const T value = powers.monomial(m[static_cast<std::size_t>(f)]);
+            for (std::int64_t c = 0; c < C; ++c) {
+              const bool unit = unit_column && c == C - 1;
+              run[static_cast<std::size_t>((f * C + c) * H + h)] +=
+                  unit ? value : value * u[i * u_stride + c * H + h];
+            }
+          }
+        }
+      }
+      for (std::size_t j = 0; j < run.size(); ++j) state[j] += static_cast<double>(run[j]);
+    }
+  }
+
+  // scaled_f = c_|f| |f|!/f! S_f
+  void attention_scale(const AttentionShape& shape, const double* state, T* scaled) override {
+    const std::vector<Monomial> m = monomials(shape.order);
+    const std::int64_t width = std::int64_t{shape.columns()} * shape.heads;
+    for (std::int64_t f = 0; f < shape.features; ++f) {
+      const Monomial& mf = m[static_cast<std::size_t>(f)];
+      const double factor = shape.polynomial[static_cast<std::size_t>(mf.degree)] * multinomial(mf);
+      for (std::int64_t j = 0; j < width; ++j) {
+        scaled[f * width + j] = static_cast<T>(factor * state[f * width + j]);
+      }
+    }
+  }
+
+  // u_c = sum_f m_f(q) scaled_fc; o_c = u_c / u_dv
+  void attention_query(int, const AttentionShape& shape, int n, const T* q, std::int64_t q_stride,
+                       const T* scaled, T* o, T* weight_sum) override {
+    const std::vector<Monomial> m = monomials(shape.order);
+    const std::int64_t H = shape.heads, V = shape.value_dim, C = V + 1;
+    std::vector<T> u(static_cast<std::size_t>(C));
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const Powers<T> powers(q + i * q_stride + h, H, shape.order);
+        std::fill(u.begin(), u.end(), T(0));
+        for (std::int64_t f = 0; f < shape.features; ++f) {
+          const T value = powers.monomial(m[static_cast<std::size_t>(f)]);
+          for (std::int64_t c = 0; c < C; ++c) {
+            u[static_cast<std::size_t>(c)] += value * scaled[(f * C + c) * H + h];
+          }
+        }
+        const T total = u[static_cast<std::size_t>(V)];
+        weight_sum[i * H + h] = total;
+        for (std::int64_t c = 0; c < V; ++c) {
+          o[(i * V + c) * H + h] = u[static_cast<std::size_t>(c)] / total;
+        }
+      }
+    }
+  }
+
+  // du_c = g_c / n, du_dv = -(g.o) / n with n = weight_sum; d_scaled += m(q) du;
+  // dq_a = sum_f dm_f dm_f/dq_a with dm_f = sum_c scaled_fc du_c
+  void attention_query_backward(int worker, const AttentionShape& shape, int n, const T* q,
+                                std::int64_t q_stride, const T* scaled, const T* o,
+                                const T* weight_sum, const T* d_o, T* du, T* dq,
+                                double* d_scaled) override {
+    const std::vector<Monomial> m = monomials(shape.order);
+    const std::int64_t H = shape.heads, V = shape.value_dim, C = V + 1;
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const T total = weight_sum[i * H + h];
+        T dot = 0;
+        for (std::int64_t c = 0; c < V; ++c) {
+          const T g = d_o[(i * V + c) * H + h];
+          dot += g * o[(i * V + c) * H + h];
+          du[(i * C + c) * H + h] = g / total;
+        }
+        du[(i * C + V) * H + h] = -dot / total;
+
+        const Powers<T> powers(q + i * q_stride + h, H, shape.order);
+        T slope[kZ] = {};
+        for (std::int64_t f = 0; f < shape.features; ++f) {
+          T dm = 0;
+          for (std::int64_t c = 0; c < C; ++c) {
+            dm += scaled[(f * C + c) * H + h] * du[(i * C + c) * H + h];
+          }
+          for (int a = 0; a < kZ; ++a) {
+            slope[a] += dm * powers.slope(m[static_cast<std::size_t>(f)], a);
+          }
+        }
+        for (int a = 0; a < kZ; ++a) dq[i * q_stride + a * H + h] = slope[a];
+      }
+    }
+    attention_accumulate(worker, shape, n, q, q_stride, du, C * H, false, d_scaled);
+  }
+
+  // dv_c = sum_f m_f(k) d_state_fc; dk_a = sum_f dm_f dm_f/dk_a with dm_f = sum_c d_state_fc [v;
+  // 1]_c
+  void attention_accumulate_backward(int, const AttentionShape& shape, int n, const T* k,
+                                     std::int64_t k_stride, const T* v, std::int64_t v_stride,
+                                     const T* d_state, T* dk, T* dv) override {
+    const std::vector<Monomial> m = monomials(shape.order);
+    const std::int64_t H = shape.heads, V = shape.value_dim, C = V + 1;
+    std::vector<T> d_value(static_cast<std::size_t>(V));
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const Powers<T> powers(k + i * k_stride + h, H, shape.order);
+        std::fill(d_value.begin(), d_value.end(), T(0));
+        T slope[kZ] = {};
+        for (std::int64_t f = 0; f < shape.features; ++f) {
+          const Monomial& mf = m[static_cast<std::size_t>(f)];
+          const T value = powers.monomial(mf);
+          T dm = d_state[(f * C + V) * H + h];
+          for (std::int64_t c = 0; c < V; ++c) {
+            const T d = d_state[(f * C + c) * H + h];
+            d_value[static_cast<std::size_t>(c)] += value * d;
+            dm += d * v[i * v_stride + c * H + h];
+          }
+          for (int a = 0; a < kZ; ++a) slope[a] += dm * powers.slope(mf, a);
+        }
+        for (int a = 0; a < kZ; ++a) dk[i * k_stride + a * H + h] = slope[a];
+        for (std::int64_t c = 0; c < V; ++c) {
+          dv[i * v_stride + c * H + h] = d_value[static_cast<std::size_t>(c)];
+        }
+      }
+    }
+  }
+
+  // --- output head and loss ------------------------------------------------------------------
+  // log_probs_b = logit_b - log sum_a exp(logit_a)
+  void head(int, int n, int dim, const T* h, const T* weight, const T* bias,
+            T* log_probs) override {
+    for (std::int64_t i = 0; i < n; ++i) {
+      T logit[4];
+      for (std::int64_t b = 0; b < 4; ++b) {
+        T sum = 0;
+        for (std::int64_t c = 0; c < dim; ++c) sum += h[i * dim + c] * weight[b * dim + c];
+        logit[b] = sum + bias[b];
+      }
+      const T greatest = *std::max_element(logit, logit + 4);
+      T sum = 0;
+      for (int b = 0; b < 4; ++b) sum += std::exp(logit[b] - greatest);
+      for (int b = 0; b < 4; ++b) log_probs[i * 4 + b] = logit[b] - greatest - std::log(sum);
+    }
+  }
+
+  // d logit_b = scale (p_b - [b = target])
+  void head_backward(int, int n, int dim, const T* h, const T* weight, const T* log_probs,
+                     const std::uint8_t* target, double scale, T* dh, T* d_weight,
+                     T* d_bias) override {
+    for (std::int64_t i = 0; i < n; ++i) {
+      T d_logit[4];
+      for (int b = 0; b < 4; ++b) {
+        const T p = std::exp(log_probs[i * 4 + b]);
+        d_logit[b] = static_cast<T>(scale) * (p - (b == target[i] ? T(1) : T(0)));
+      }
+      for (std::int64_t c = 0; c < dim; ++c) dh[i * dim + c] = 0;
+      for (std::int64_t b = 0; b < 4; ++b) {
+        d_bias[b] += d_logit[b];
+        for (std::int64_t c = 0; c < dim; ++c) {
+          dh[i * dim + c] += d_logit[b] * weight[b * dim + c];
+          d_weight[b * dim + c] += d_logit[b] * h[i * dim + c];
+        }
+      }
+    }
+  }
+
+  // --- optimizer -----------------------------------------------------------------------------
+  // g = scale * gradient; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+  // p -= rate * ((m / correction1) / (sqrt(v / correction2) + epsilon) + decay * p)
+  void adamw(std::int64_t count, const AdamW& step, const double* gradient, T* m, T* v,
+             T* p) override {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const double g = step.gradient_scale * gradient[i];
+      m[i] = static_cast<T>(step.beta1 * m[i] + (1 - step.beta1) * g);
+      v[i] = static_cast<T>(step.beta2 * v[i] + (1 - step.beta2) * g * g);
+      const double direction =
+          (m[i] / step.correction1) / (std::sqrt(v[i] / step.correction2) + step.epsilon);
+      p[i] = static_cast<T>(p[i] - step.learning_rate * (direction + step.weight_decay * p[i]));
+    }
+  }
+
+ private:
+  static constexpr int kKinds = 7, kPad = 6;  // tokens (m5/tokens.hpp)
+
+  static T inverse_rms(int dim, double epsilon, const T* x) {
+    T square = 0;
+    for (int c = 0; c < dim; ++c) square += x[c] * x[c];
+    return 1 / std::sqrt(square / static_cast<T>(dim) + static_cast<T>(epsilon));
+  }
+};
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Backend<T>> make_ref_backend() {
+  return std::make_unique<RefBackend<T>>();
+}
+template std::unique_ptr<Backend<float>> make_ref_backend<float>();
+template std::unique_ptr<Backend<double>> make_ref_backend<double>();
+
+}  // namespace m5::kernels
