@@ -2,7 +2,6 @@
 #include <dnnl.h>
 #include <htslib/hts.h>
 
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -10,12 +9,13 @@
 #include <new>
 #include <string>
 
+#include "base/output.hpp"
+#include "base/system.hpp"
 #include "kernels/backend.hpp"
 #include "m5/config.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 #include "tools/commands.hpp"
-#include "tools/signals.hpp"
 
 namespace {
 
@@ -33,7 +33,8 @@ constexpr Command kCommands[] = {
 };
 
 void print_usage(std::FILE* to) {
-  std::fprintf(to, "Program: m5 (whole-genome bacterial encoder at single-nucleotide resolution)\n");
+  std::fprintf(to,
+               "Program: m5 (whole-genome bacterial encoder at single-nucleotide resolution)\n");
   std::fprintf(to, "Version: %s (using htslib %s)\n\n", m5::version(), hts_version());
   std::fprintf(to, "Usage:   m5 <command> [options]\n\nCommands:\n");
   for (const Command& command : kCommands) {
@@ -133,7 +134,8 @@ int top_level(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  m5::install_signal_handlers();
+  m5::guard_standard_streams();
+  m5::remove_temporaries_on_signal();
   std::string prefix = "m5";
   if (argc > 1 && find_command(argv[1]) != nullptr) prefix += std::string(" ") + argv[1];
   return close_stdout(prefix, run_guarded(prefix, top_level, argc, argv));

@@ -1,0 +1,224 @@
+#include "tools/options.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+
+#include "base/log.hpp"
+#include "base/system.hpp"
+#include "m5/error.hpp"
+
+namespace m5 {
+
+void add_model(CLI::App& app, CommonOptions& options) {
+  app.add_option("-m,--model", options.model,
+                 "model file (default: $M5_MODEL, else the bundled model)")
+      ->option_text("FILE");
+}
+
+void add_output(CLI::App& app, CommonOptions& options) {
+  app.add_option("-o,--output", options.output,
+                 "output file, - for stdout (default); appears whole or not at all")
+      ->option_text("FILE");
+}
+
+void add_threads(CLI::App& app, CommonOptions& options) {
+  app.add_option("-@,--threads", options.threads,
+                 "all worker threads, not additional ones; 0 (default): the CPUs of this process")
+      ->option_text("INT")
+      ->check(CLI::Range(0, 4096));
+}
+
+void add_device(CLI::App& app, CommonOptions& options) {
+  app.add_option("--device", options.device, "cpu (default), cuda, auto or ref (slow, plain loops)")
+      ->option_text("NAME")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto", "ref"}));
+  app.add_option("--precision", options.precision,
+                 "fp32 (default) or bf16 (bf16 operands, fp32 sums)")
+      ->option_text("NAME")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
+void add_topology(CLI::App& app, CommonOptions& options) {
+  app.add_flag("--circular", options.circular,
+               "every record is circular (default: topology=circular in its header)");
+  app.add_flag("--linear", options.linear, "every record is linear, whatever its header says");
+}
+
+void add_context(CLI::App& app, CommonOptions& options) {
+  app.add_option("--context", options.context,
+                 "what attention sees: the record (default), or all records of the file")
+      ->option_text("record|file")
+      ->check(CLI::IsMember({"record", "file"}));
+}
+
+void add_input(CLI::App& app, CommonOptions& options) {
+  app.add_flag("--skip-empty", options.skip_empty, "skip records without sequence");
+  app.add_flag("--allow-no-eof", options.allow_no_eof,
+               "accept a BGZF file without its end-of-file block");
+}
+
+void add_header(CLI::App& app, CommonOptions& options) {
+  app.add_flag("--no-header,--no-PG", options.no_header, "no # provenance lines");
+}
+
+void add_dry_run(CLI::App& app, CommonOptions& options) {
+  app.add_flag("--dry-run", options.dry_run,
+               "print rows, memory in bytes and expected time on stdout, then stop");
+  add_size(app, "--max-memory", options.max_memory,
+           "refuse to take more bytes than this (default: what is available)");
+}
+
+void add_verbosity(CLI::App& app, CommonOptions& options) {
+  app.add_option("--verbosity", options.verbosity,
+                 "1 errors, 2 warnings, 3 notes (default), 4 details, 5 all")
+      ->option_text("INT");
+}
+
+CLI::Option* add_size(CLI::App& app, const std::string& name, std::int64_t& value,
+                      const std::string& help, std::int64_t least) {
+  const std::string option = name.substr(name.rfind(',') + 1);
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&value, option, least](const std::string& text) {
+            value = parse_size(text, option);
+            if (value < least) {
+              throw Error(ErrorKind::kUsage,
+                          option + ": " + text + " is less than " + std::to_string(least));
+            }
+          },
+          help)
+      ->option_text("SIZE");
+}
+
+CLI::Option* add_sizes(CLI::App& app, const std::string& name, std::vector<std::int64_t>& values,
+                       const std::string& help, std::int64_t least) {
+  const std::string option = name.substr(name.rfind(',') + 1);
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&values, option, least](const std::string& text) {
+            values.clear();
+            for (std::size_t at = 0; at <= text.size();) {
+              const std::size_t comma = std::min(text.find(',', at), text.size());
+              values.push_back(parse_size(text.substr(at, comma - at), option));
+              if (values.back() < least) {
+                throw Error(ErrorKind::kUsage,
+                            option + ": " + text + " has a value below " + std::to_string(least));
+              }
+              at = comma + 1;
+            }
+          },
+          help)
+      ->option_text("SIZE[,SIZE...]");
+}
+
+CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
+                            std::vector<std::string>& values, const std::string& help) {
+  return app.add_option(name, values, help)->expected(1)->allow_extra_args(false)->take_all();
+}
+
+void prepare_app(CLI::App& app, const std::string& word, const std::string& description) {
+  app.name("m5 " + word);
+  app.description(description);
+  app.set_help_flag("-h,--help", "print this text");
+  app.get_formatter()->column_width(34);
+}
+
+bool parse_command_line(CLI::App& app, int argc, char** argv) {
+  if (argc < 2) {
+    std::fputs(app.help().c_str(), stderr);
+    throw Error(ErrorKind::kUsage, "no input given");
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::kUsage,
+                std::string(error.what()) + " (see " + app.get_name() + " --help)");
+  }
+  return true;
+}
+
+void check_common(const CommonOptions& options, const std::string& word) {
+  set_log(options.verbosity, word);
+  if (options.circular && options.linear) {
+    throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
+  }
+}
+
+SessionOptions session_options(const CommonOptions& options) {
+  if (options.device == "cuda") {
+    throw Error(ErrorKind::kResource,
+                "--device cuda: this m5 was built without CUDA; use --device cpu or auto");
+  }
+  if (options.device == "auto") log_info("--device auto: cpu (this m5 was built without CUDA)");
+  SessionOptions session;
+  session.threads = options.threads;
+  session.device = options.device;
+  session.precision = options.precision == "bf16" ? Precision::kBf16 : Precision::kFp32;
+  return session;
+}
+
+Model open_model(const CommonOptions& options) {
+  return load_model(options.model.empty() ? default_model_path() : options.model);
+}
+
+namespace {
+
+std::string shell_quote(const std::string& text) {
+  static constexpr char kPlain[] =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%{}";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += (c == '\n' || c == '\r' || c == '\t') ? ' ' : c;  // the header is one line
+    }
+  }
+  return quoted + "'";
+}
+
+}  // namespace
+
+std::string provenance_command(int argc, char** argv) {
+  static const std::vector<std::string> kLong = {"--threads", "--output", "--summary",
+                                                 "--chrom-sizes"};
+  std::string line = "m5";
+  bool options_over = false;
+  for (int i = 0; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--") options_over = true;
+    if (!options_over && i > 0 && argument.size() > 1 && argument[0] == '-') {
+      if (argument == "-@" || argument == "-o" ||
+          std::find(kLong.begin(), kLong.end(), argument) != kLong.end()) {
+        ++i;  // and its value
+        continue;
+      }
+      if (argument.starts_with("-@") || (argument[1] == 'o')) continue;  // value attached
+      if (std::any_of(kLong.begin(), kLong.end(), [&](const std::string& option) {
+            return argument.starts_with(option + "=");
+          })) {
+        continue;
+      }
+    }
+    line += " " + shell_quote(argument);
+  }
+  return line;
+}
+
+std::string with_commas(std::int64_t value) {
+  std::string text = std::to_string(value);
+  for (std::int64_t at = static_cast<std::int64_t>(text.size()) - 3; at > (value < 0 ? 1 : 0);
+       at -= 3) {
+    text.insert(static_cast<std::size_t>(at), ",");
+  }
+  return text;
+}
+
+}  // namespace m5

@@ -1,0 +1,77 @@
+// Options that several commands have, so that every command spells and explains them the same.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "m5/model.hpp"
+#include "m5/session.hpp"
+
+namespace m5 {
+
+struct CommonOptions {
+  std::string model;         // empty: the bundled model
+  std::string output = "-";  // "-": stdout
+  int threads = 0;           // all worker threads; 0: the CPUs this process may use
+  std::string device = "cpu";
+  std::string precision = "fp32";
+  bool circular = false, linear = false;  // neither: what the header of each record says
+  std::string context = "record";         // or "file"
+  bool skip_empty = false, allow_no_eof = false;
+  bool no_header = false;
+  bool dry_run = false;
+  std::int64_t max_memory = 0;  // bytes; 0: what is available
+  int verbosity = 3;            // 0 silent, 1 errors, 2 + warnings, 3 + progress and notes
+};
+
+// One call per group; each adds the options named in the comment.
+void add_model(CLI::App& app, CommonOptions& options);      // -m/--model
+void add_output(CLI::App& app, CommonOptions& options);     // -o/--output
+void add_threads(CLI::App& app, CommonOptions& options);    // -@/--threads
+void add_device(CLI::App& app, CommonOptions& options);     // --device, --precision
+void add_topology(CLI::App& app, CommonOptions& options);   // --circular, --linear
+void add_context(CLI::App& app, CommonOptions& options);    // --context
+void add_input(CLI::App& app, CommonOptions& options);      // --skip-empty, --allow-no-eof
+void add_header(CLI::App& app, CommonOptions& options);     // --no-header, --no-PG
+void add_dry_run(CLI::App& app, CommonOptions& options);    // --dry-run, --max-memory
+void add_verbosity(CLI::App& app, CommonOptions& options);  // --verbosity
+
+// An option that is a size ("196608", "4k", "2M": base/system.hpp parse_size); `name` as in CLI11
+// ("--window"). A value below `least` is a usage error.
+CLI::Option* add_size(CLI::App& app, const std::string& name, std::int64_t& value,
+                      const std::string& help, std::int64_t least = 0);
+// The same for a comma-separated list.
+CLI::Option* add_sizes(CLI::App& app, const std::string& name, std::vector<std::int64_t>& values,
+                       const std::string& help, std::int64_t least = 0);
+// An option that takes exactly one argument each time and may be given several times; it never
+// swallows the files that follow it.
+CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
+                            std::vector<std::string>& values, const std::string& help);
+
+// Sets up `app` as the parser of `m5 WORD`.
+void prepare_app(CLI::App& app, const std::string& word, const std::string& description);
+// Parses; prints the help on stdout and returns false when that was asked for, and with no argument
+// at all prints it on stderr and throws. Throws Error(kUsage) with one line. Call
+// check_common afterwards.
+bool parse_command_line(CLI::App& app, int argc, char** argv);
+// Contradictions between common options: Error(kUsage). Sets up the log for `m5 WORD`.
+void check_common(const CommonOptions& options, const std::string& word);
+
+// The session options of the common options. Throws Error(kResource) for --device cuda in a build
+// without it.
+SessionOptions session_options(const CommonOptions& options);
+// The model of -m, or the bundled one.
+Model open_model(const CommonOptions& options);
+
+// The command line for the provenance lines, shell-quoted. Options that must not change the bytes
+// of the output are left out with their values: -@/--threads, and the paths of outputs
+// (-o/--output, --summary, --chrom-sizes), so that any number of threads and any place to write to
+// give the same file.
+std::string provenance_command(int argc, char** argv);
+
+// "1234567" -> "1,234,567".
+std::string with_commas(std::int64_t value);
+
+}  // namespace m5
