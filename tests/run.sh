@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Everything that must hold before a commit is good.
+#
+#   bash tests/run.sh                  all stages
+#   bash tests/run.sh quick            all but tidy and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli checks man tidy asan tsan
+#
+# build   the dev preset: -O2, assertions, warnings are errors
+# unit    ctest of that build
+# cli     tests/cli/run.sh with that m5
+# checks  every tests/checks/check_*.sh
+# man     mandoc's lint over every page
+# tidy    clang-tidy (.clang-tidy) over lib, kernels and tools
+# asan    AddressSanitizer and UndefinedBehaviorSanitizer: the whole of ctest
+# tsan    ThreadSanitizer: the tests in which several threads work (M5_TSAN_TESTS below)
+#
+# Installs the packages it needs (share/setup/packages.sh); M5_NO_INSTALL=1 installs nothing and says
+# what is missing. The last line is "N passed, N failed"; the exit code is 0 when nothing failed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=share/setup/packages.sh
+. share/setup/packages.sh
+
+M5_TSAN_TESTS='Thread|Session|Encoder|Training|Train|Backend|Tile|Sweep|Reader'
+jobs=$(nproc)
+export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
+
+all_stages=(build unit cli checks man tidy asan tsan)
+quick_stages=(build unit cli checks man)
+stages=("$@")
+[ $# = 0 ] && stages=("${all_stages[@]}")
+[ "$*" = quick ] && stages=("${quick_stages[@]}")
+for stage in "${stages[@]}"; do
+  if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
+    echo "tests/run.sh: no stage '$stage' (one of: quick ${all_stages[*]})" >&2
+    exit 2
+  fi
+done
+
+logs=build/test-logs
+mkdir -p "$logs"
+total_passed=0 total_failed=0
+declare -a summary=()
+
+# record STAGE PASSED FAILED STARTED [NOTE]
+record() {
+  total_passed=$((total_passed + $2))
+  total_failed=$((total_failed + $3))
+  summary+=("$(printf '%-8s %5d passed %5d failed %6d s  %s' "$1" "$2" "$3" $((SECONDS - $4)) "${5:-}")")
+}
+
+# build_preset PRESET: configures and builds; the log goes to $logs/PRESET-build.log.
+build_preset() {
+  local log=$logs/$1-build.log
+  { cmake --preset "$1" && cmake --build --preset "$1"; } >"$log" 2>&1 && return 0
+  grep -nE 'error|Error|FAILED' "$log" | head -n 20
+  tail -n 20 "$log"
+  return 1
+}
+
+# run_ctest STAGE PRESET [ctest options]: records the counts that ctest prints.
+run_ctest() {
+  local stage=$1 preset=$2 log=$logs/$1.log started=$SECONDS
+  shift 2
+  ctest --preset "$preset" --timeout 900 "$@" >"$log" 2>&1
+  local code=$? counts failed total
+  counts=$(grep -oE '[0-9]+ tests failed out of [0-9]+' "$log" | tail -n 1)
+  if [ -z "$counts" ]; then
+    tail -n 20 "$log"
+    record "$stage" 0 1 "$started" "ctest ran nothing: $log"
+    return
+  fi
+  failed=${counts%% *}
+  total=${counts##* }
+  [ "$code" != 0 ] && [ "$failed" = 0 ] && failed=1
+  if [ "$failed" != 0 ]; then
+    grep -vE '^ *[0-9]+/[0-9]+ Test .*Passed|^ *Start ' "$log" | tail -n 80
+  fi
+  record "$stage" $((total - failed)) "$failed" "$started" "$log"
+}
+
+stage_build() {
+  local started=$SECONDS
+  if build_preset dev; then record build 1 0 "$started" build/dev; else record build 0 1 "$started"; fi
+}
+
+stage_unit() { run_ctest unit dev; }
+
+stage_cli() {
+  local started=$SECONDS log=$logs/cli.log code counts
+  bash tests/cli/run.sh build/dev/tools/m5 >"$log" 2>&1
+  code=$?
+  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+  if [ -z "$counts" ]; then
+    tail -n 20 "$log"
+    record cli 0 1 "$started" "no counts in $log"
+    return
+  fi
+  local passed=${counts%% *} failed
+  failed=${counts#*, }
+  failed=${failed%% *}
+  [ "$code" != 0 ] && [ "$failed" = 0 ] && failed=1
+  [ "$failed" != 0 ] && grep -vE '^(ok|PASS|pass)' "$log" | tail -n 60
+  record cli "$passed" "$failed" "$started" "$log"
+}
+
+stage_checks() {
+  local started=$SECONDS passed=0 failed=0 check name
+  for check in tests/checks/check_*.sh; do
+    name=$(basename "$check" .sh)
+    if M5_BUILD=build/dev bash "$check" >"$logs/$name.log" 2>&1; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      echo "$name failed:"
+      tail -n 25 "$logs/$name.log" | sed 's/^/  /'
+    fi
+  done
+  record checks "$passed" "$failed" "$started"
+}
+
+stage_man() {
+  local started=$SECONDS passed=0 failed=0 page
+  for page in man/*.[15]; do
+
+    if mandoc -T lint -W warning "$page" >"$logs/mandoc.log" 2>&1; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      cat "$logs/mandoc.log"
+    fi
+  done
+  record man "$passed" "$failed" "$started"
+}
+
+stage_tidy() {
+  local started=$SECONDS
+  if bash tests/checks/tidy.sh build/dev >"$logs/tidy.log" 2>&1; then
+    record tidy 1 0 "$started"
+  else
+    grep -E 'warning:|error:' "$logs/tidy.log" | sort -u | head -n 40
+    record tidy 0 1 "$started" "$logs/tidy.log"
+  fi
+}
+
+stage_asan() {
+  local started=$SECONDS
+  if ! build_preset asan; then
+    record asan 0 1 "$started" "no build"
+    return
+  fi
+  ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan asan
+}
+
+stage_tsan() {
+  local started=$SECONDS
+  if ! build_preset tsan; then
+    record tsan 0 1 "$started" "no build"
+    return
+  fi
+  TSAN_OPTIONS=halt_on_error=1 run_ctest tsan tsan -R "$M5_TSAN_TESTS"
+}
+
+started=$SECONDS
+if need_packages "the tests" "${M5_BUILD_PACKAGES[@]}" "${M5_TEST_PACKAGES[@]}"; then
+  for stage in "${stages[@]}"; do
+    echo "== $stage"
+    "stage_$stage"
+  done
+else
+  record packages 0 1 "$started" "packages are missing"
+fi
+
+echo
+printf '%s\n' "${summary[@]}"
+echo "total: $SECONDS s, logs in $logs"
+echo "$total_passed passed, $total_failed failed"
+[ "$total_failed" = 0 ]
