@@ -15,6 +15,12 @@ std::int64_t peak_rss_bytes();  // of this process so far
 // Throws Error(kUsage) naming `option` and the text.
 std::int64_t parse_size(const std::string& text, const std::string& option);
 
+// The parts of available_cpus() and available_memory_bytes() that read control groups: `membership`
+// is the text of /proc/self/cgroup, `root` the mount point. The tightest limit on the way from the
+// group up to the root counts; INT64_MAX (CPUs: a quota rounded up to whole CPUs) if there is none.
+std::int64_t cgroup_cpus(const std::string& membership, const std::string& root);
+std::int64_t cgroup_memory_left(const std::string& membership, const std::string& root);
+
 // Fills closed descriptors 0..2, so that no file opened later is mistaken for a standard stream;
 // writing to the filled ones fails with EBADF. Call first thing in main.
 void guard_standard_streams();

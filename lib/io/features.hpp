@@ -11,7 +11,7 @@ struct Feature {
   std::string seqid;
   std::int64_t begin = 0, end = 0;  // 0-based, half open, begin < end; end may pass the sequence's
                                     // end on a circular record (GFF3)
-  char strand = '.';      // '+', '-' or '.'
+  char strand = '.';                // '+', '-' or '.'
   std::string name;       // BED column 4; GFF3 ID, else Name, else locus_tag; else "seqid:FROM-TO"
   std::string type;       // GFF3 column 3; empty for BED
   std::int64_t line = 0;  // in the file, for messages

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace m5 {
@@ -49,6 +50,7 @@ class RegionSelector {
 
  private:
   std::vector<Region> regions_;
+  std::unordered_map<std::string, std::vector<std::size_t>> by_name_;
   std::vector<char> matched_whole_, matched_interval_;
 };
 

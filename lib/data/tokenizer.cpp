@@ -1,0 +1,110 @@
+#include "data/tokenizer.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "m5/error.hpp"
+
+namespace m5 {
+namespace {
+
+constexpr Token kBad = 255;
+
+constexpr std::array<Token, 256> make_token_table() {
+  std::array<Token, 256> table{};
+  for (Token& t : table) t = kBad;
+  const auto set = [&](char letter, Token token) {
+    table[static_cast<unsigned char>(letter)] = token;
+    table[static_cast<unsigned char>(letter) + 32] = token;  // lower case
+  };
+  for (char letter : std::string_view("NRYSWKMBDHV")) set(letter, kTokenN);
+  set('A', kTokenA);
+  set('C', kTokenC);
+  set('G', kTokenG);
+  set('T', kTokenT);
+  set('U', kTokenT);
+  return table;
+}
+constexpr std::array<Token, 256> kTokenOf = make_token_table();
+
+std::string describe(unsigned char byte) {
+  char text[16];
+  if (byte > 32 && byte < 127) {
+    std::snprintf(text, sizeof text, "'%c'", byte);
+  } else {
+    std::snprintf(text, sizeof text, "byte 0x%02x", byte);
+  }
+  return text;
+}
+
+const char* hint(unsigned char byte) {
+  const char upper = static_cast<char>(byte >= 'a' && byte <= 'z' ? byte - 32 : byte);
+  if (upper == 'X') return "; write N for an unknown base (or is this a protein?)";
+  if (std::string_view("EFIJLOPQZ").find(upper) != std::string_view::npos) {
+    return "; is this a protein? m5 reads nucleotide sequences";
+  }
+  if (byte == '-' || byte == '*' || byte == '.')
+    return "; remove gaps, m5 reads unaligned sequences";
+  if (byte == '>') return "; a header must begin its line";
+  return "";
+}
+
+}  // namespace
+
+BaseCounts& BaseCounts::operator+=(const BaseCounts& other) {
+  for (std::size_t i = 0; i < bases.size(); ++i) bases[i] += other.bases[i];
+  n += other.n;
+  ambiguous += other.ambiguous;
+  lower_case += other.lower_case;
+  u += other.u;
+  return *this;
+}
+
+std::vector<Token> tokenize(std::string_view letters, const std::string& file,
+                            const std::string& record, BaseCounts* counts) {
+  std::vector<Token> tokens(letters.size());
+  // Four histograms, so that runs of one letter do not wait on one counter.
+  std::array<std::array<std::int64_t, 256>, 4> seen{};
+  Token worst = 0;
+  for (std::size_t i = 0; i < letters.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(letters[i]);
+    ++seen[i % 4][byte];
+    tokens[i] = kTokenOf[byte];
+    worst |= tokens[i];
+  }
+  if (worst == kBad) {
+    const auto at = std::find(tokens.begin(), tokens.end(), kBad) - tokens.begin();
+    const auto byte = static_cast<unsigned char>(letters[static_cast<std::size_t>(at)]);
+    throw Error(ErrorKind::kInput, file + ": record '" + record + "': position " +
+                                       std::to_string(at + 1) + ": " + describe(byte) +
+                                       " is no nucleotide code" + hint(byte));
+  }
+  if (counts != nullptr) {
+    BaseCounts c;
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const std::int64_t n = seen[0][byte] + seen[1][byte] + seen[2][byte] + seen[3][byte];
+      if (n == 0) continue;
+      const bool lower = byte >= 'a';
+      const std::size_t upper = lower ? byte - 32 : byte;
+      if (is_base(kTokenOf[byte])) {
+        c.bases[kTokenOf[byte]] += n;
+      } else {
+        (upper == 'N' ? c.n : c.ambiguous) += n;
+      }
+      if (lower) c.lower_case += n;
+      if (upper == 'U') c.u += n;
+    }
+    *counts += c;
+  }
+  return tokens;
+}
+
+std::vector<Token> reverse_complement(std::span<const Token> tokens) {
+  std::vector<Token> result(tokens.size());
+  std::transform(tokens.rbegin(), tokens.rend(), result.begin(), complement);
+  return result;
+}
+
+char token_letter(Token token) { return token <= kTokenN ? "ACGTN"[token] : '?'; }
+
+}  // namespace m5

@@ -1,0 +1,155 @@
+#include "m5/model.hpp"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "io/safetensors.hpp"
+#include "m5/error.hpp"
+#include "nn/parameters.hpp"
+
+namespace m5 {
+namespace {
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::int64_t extent : shape) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(extent);
+  }
+  return text + "]";
+}
+
+[[noreturn]] void fail(const std::string& path, const std::string& what) {
+  throw Error(ErrorKind::kModel, path + ": " + what);
+}
+
+void check_version(const SafetensorsFile& file) {
+  const std::string& text = file.metadata_value("m5_format_version");
+  int version = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error != std::errc() || end != text.data() + text.size() || version < 1) {
+    fail(file.path(), "m5_format_version '" + text.substr(0, 40) + "' is no version number");
+  }
+  if (version > kModelFormatVersion) {
+    fail(file.path(), "model format version " + text + " is newer than " +
+                          std::to_string(kModelFormatVersion) + ", which this m5 reads: update m5");
+  }
+}
+
+// The provenance is for people: values are text, or anything else in JSON's own notation.
+std::map<std::string, std::string> parse_provenance(const SafetensorsFile& file) {
+  std::map<std::string, std::string> provenance;
+  const auto json = nlohmann::json::parse(file.metadata_value("m5_provenance"), nullptr, false);
+  if (!json.is_object()) fail(file.path(), "m5_provenance is no JSON object");
+  for (const auto& [key, value] : json.items()) {
+    provenance[key] = value.is_string() ? value.get<std::string>() : value.dump();
+  }
+  return provenance;
+}
+
+bool readable(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+
+std::string program_directory() {
+  std::string path(4096, '\0');
+  const ssize_t n = readlink("/proc/self/exe", path.data(), path.size());
+  if (n <= 0 || static_cast<std::size_t>(n) == path.size()) return "";
+  path.resize(static_cast<std::size_t>(n));
+  return path.substr(0, path.rfind('/'));
+}
+
+}  // namespace
+
+Model load_model(const std::string& path) {
+  const SafetensorsFile file(path);
+  if (file.metadata().count("m5_config") == 0) {
+    fail(path, "a safetensors file, but no m5 model: metadata 'm5_config' is missing");
+  }
+  // First, so that a newer format is named as such whatever else it changed.
+  check_version(file);
+  if (!file.has_digests()) {
+    fail(path, std::string("metadata '") + kTensorDigestKey + "' or '" + kMetadataDigestKey +
+                   "' is missing: the model cannot be checked for damage");
+  }
+  Model model;
+  model.path = path;
+  model.sha256 = file.sha256();
+  model.config = ModelConfig::from_json(file.metadata_value("m5_config"), path);
+  model.provenance = parse_provenance(file);
+
+  const ParameterTable table(model.config);
+  for (const ParameterSpec& spec : table.specs) {
+    const Tensor& tensor = file.tensor(spec.name);
+    if (tensor.dtype != DType::kF32) {
+      fail(path, "tensor '" + spec.name + "': type " + dtype_name(tensor.dtype) + ", expected F32");
+    }
+    if (tensor.shape != spec.shape) {
+      fail(path, "tensor '" + spec.name + "': shape " + shape_text(tensor.shape) + ", expected " +
+                     shape_text(spec.shape));
+    }
+  }
+  if (file.tensors().size() != table.specs.size()) {
+    for (const Tensor& tensor : file.tensors()) {
+      bool known = false;
+      for (const ParameterSpec& spec : table.specs) known = known || spec.name == tensor.name;
+      if (!known) fail(path, "tensor '" + tensor.name.substr(0, 200) + "' belongs to no m5 model");
+    }
+  }
+  model.parameters.resize(static_cast<std::size_t>(table.total));
+  for (const ParameterSpec& spec : table.specs) {
+    float* const out = model.parameters.data() + spec.offset;
+    file.copy(spec.name, out, spec.size);
+    for (std::int64_t i = 0; i < spec.size; ++i) {
+      if (!std::isfinite(out[i])) {
+        fail(path, "tensor '" + spec.name + "': value " + std::to_string(i) + " is not finite");
+      }
+    }
+  }
+  return model;
+}
+
+void save_model(const Model& model, const std::string& path) {
+  const ParameterTable table(model.config);
+  if (static_cast<std::int64_t>(model.parameters.size()) != table.total) {
+    throw Error(ErrorKind::kInternal, path + ": the model has " +
+                                          std::to_string(model.parameters.size()) +
+                                          " parameters, its config " + std::to_string(table.total));
+  }
+  std::vector<Tensor> tensors;
+  for (const ParameterSpec& spec : table.specs) {
+    tensors.push_back(make_tensor(spec.name, spec.shape, model.parameters.data() + spec.offset));
+  }
+  Metadata metadata;
+  metadata["m5_format_version"] = std::to_string(kModelFormatVersion);
+  metadata["m5_config"] = model.config.to_json();
+  // Bytes of a path that are no UTF-8 are replaced, not refused: the training is done by now.
+  metadata["m5_provenance"] = nlohmann::json(model.provenance)
+                                  .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  write_safetensors(path, tensors, metadata);
+}
+
+std::string default_model_path() {
+  if (const char* chosen = std::getenv("M5_MODEL"); chosen != nullptr && *chosen != '\0') {
+    return chosen;
+  }
+  std::string looked;
+  std::vector<std::string> candidates;
+  const std::string directory = program_directory();
+  if (!directory.empty()) {
+    candidates.push_back(directory + "/../share/m5/models/m5-nano.safetensors");
+  }
+  // Set by the build: for programs that use the library from elsewhere, and for the build tree.
+  candidates.push_back(M5_INSTALL_SHARE_DIR "/models/m5-nano.safetensors");
+  candidates.push_back(M5_SOURCE_SHARE_DIR "/models/m5-nano.safetensors");
+  for (const std::string& candidate : candidates) {
+    if (readable(candidate)) return candidate;
+    looked += (looked.empty() ? "" : ", ") + candidate;
+  }
+  throw Error(ErrorKind::kModel,
+              "no model: give one with --model or M5_MODEL (looked for " + looked + ")");
+}
+
+}  // namespace m5
