@@ -1,0 +1,59 @@
+// What the CPU can do at most, measured: the denominator of every "share of peak".
+//
+// The peak is the best rate of oneDNN's matrix product with packed weights, one single-threaded
+// call per worker thread at the same time, over the shapes of a model and one product that stays in
+// the cache. It is measured in the run that uses it, because clock rates and neighbours change.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "m5/config.hpp"
+
+namespace m5 {
+
+class MeasuredPeak {
+ public:
+  struct Shape {
+    int rows = 0, in = 0, out = 0;  // y[rows][out] = x[rows][in] W[in][out]
+  };
+
+  // bf16: bf16 operands, fp32 sums and results. Throws Error(kResource) if oneDNN cannot do it
+  // here.
+  MeasuredPeak(int threads, bool bf16, const std::vector<Shape>& shapes);
+  ~MeasuredPeak();
+  MeasuredPeak(const MeasuredPeak&) = delete;
+  MeasuredPeak& operator=(const MeasuredPeak&) = delete;
+
+  // One burst of `seconds` for every shape on all threads at once. Returns the best rate of this
+  // burst in GFLOP/s, all threads together; best() keeps the best of all bursts.
+  double measure(double seconds);
+  double best() const { return best_; }  // GFLOP/s; 0 before measure
+  Shape best_shape() const { return best_shape_; }
+
+  // The products of a model on blocks of `rows` rows, then 1024 x 256 x 1024.
+  static std::vector<Shape> shapes_of(const ModelConfig& config, int rows);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  double best_ = 0;
+  Shape best_shape_;
+};
+
+// Floating-point operations a nucleotide costs, the convention of every nt/s-to-FLOP figure of m5
+// (a multiply and an add are two). Embedding, norms, gelu, output head and the monomials themselves
+// are not counted.
+//
+//   products of a layer   G = 2 d (4H + (4 + dv) H) + 2 d d + 4 d ff          (22 d^2 with ff = 4
+//   d) attention of a layer  A = 2 * 2 F (dv + 1) H      accumulate + query, a multiply and an add
+//   each convolution           C = 2 width d forward  = sum over layers of G + A + C training = sum
+//   over layers of 4 G - 2 d ff + 3.5 A + 4 C:
+// forward, recomputation of the layer in the backward pass (all but the second product of the
+// feed-forward; of the attention the query half, since the states are kept), and the gradients to
+// inputs and to weights (2 G, 2 C; in the attention four products: of the state, the query
+// features, the key features and the values).
+double forward_flops_per_nt(const ModelConfig& config);
+double training_flops_per_nt(const ModelConfig& config);
+
+}  // namespace m5
