@@ -15,7 +15,7 @@ namespace {
 
 // 1234567 -> "1.23 M".
 std::string human(double value) {
-  const char* suffix = "";
+  const char* suffix = " ";
   for (const char* next : {" k", " M", " G", " T"}) {
     if (value < 1000) break;
     value /= 1000;

@@ -1,0 +1,86 @@
+// Pooled rows: the mean or the maximum of the hidden rows of intervals, from blocks of rows that
+// arrive in any order and from any thread, with a result that depends on neither.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "m5/tokens.hpp"
+
+namespace m5 {
+
+enum class Pool { kMean, kMax };
+
+// Positions [begin, end) of one sequence, begin < end. On a circular sequence end may pass the
+// length, by less than once around.
+struct PoolInterval {
+  std::int64_t sequence = 0;
+  std::int64_t begin = 0, end = 0;
+};
+
+// Only rows whose token is A, C, G or T are pooled. Sums are taken in double over fixed runs of
+// kPoolRun rows (whole runs once for all intervals, and the parts of runs at the two ends of each
+// interval) and added up in the order of the rows.
+class Pooler {
+ public:
+  // The sequences' tokens must stay; they are the ones given to Session::hidden.
+  Pooler(std::span<const TokenView> sequences, const std::vector<PoolInterval>& intervals, int dim,
+         Pool pool);
+
+  // A block of Session::hidden. Safe from several threads.
+  void add(std::int64_t first_row, int n, const float* values);
+  // A, C, G and T among the rows of an interval, once all rows are in.
+  std::int64_t bases(std::size_t interval) const;
+  // values[dim]; zeros where bases(interval) is 0.
+  void result(std::size_t interval, float* values) const;
+
+  static std::uint64_t memory(std::int64_t rows, std::int64_t intervals, int dim);
+
+ private:
+  struct Part {                        // of an interval, inside one sequence
+    std::int64_t first_run, last_run;  // first_run: partial sum 2 * part, last_run: 2 * part + 1
+    std::int64_t begin, end;           // positions
+  };
+  struct Sums {
+    std::vector<double> values;  // [count][dim]
+    std::vector<std::int64_t> bases;
+  };
+  void accumulate(Sums& sums, std::size_t at, const Token* tokens, std::int64_t n,
+                  const float* values) const;
+  void combine(const Sums& sums, std::size_t at, double* total, std::int64_t& bases) const;
+
+  std::span<const TokenView> sequences_;
+  int dim_;
+  Pool pool_;
+  std::vector<std::int64_t> first_row_, first_run_;  // of each sequence
+  std::vector<Part> parts_;
+  std::vector<std::size_t> first_part_;  // of each interval; its parts follow each other
+  Sums runs_, edges_;
+  std::vector<char> run_needed_;          // as a whole
+  std::vector<std::int64_t> edge_begin_;  // of each run in edge_
+  std::vector<std::int64_t> edge_;        // 2 * part (+ 1 for the last run)
+};
+
+inline constexpr std::int64_t kPoolRun = 128;
+
+// Puts blocks that arrive in any order into the order of their rows. Holds only what came early.
+class RowOrder {
+ public:
+  using Sink = std::function<void(std::int64_t first_row, int n, const float* values)>;
+  RowOrder(int dim, Sink sink) : dim_(dim), sink_(std::move(sink)) {}
+  // Safe from several threads; calls the sink on one at a time.
+  void add(std::int64_t first_row, int n, const float* values);
+
+ private:
+  int dim_;
+  Sink sink_;
+  std::mutex mutex_;
+  std::int64_t next_ = 0;
+  std::map<std::int64_t, std::vector<float>> early_;
+};
+
+}  // namespace m5

@@ -1,0 +1,56 @@
+// Scores of bases: which positions are hidden in which pass, and how the two strands are joined.
+//
+// In pass r of K every A, C, G or T whose 0-based position in its record is r modulo K is hidden,
+// in all records of a context at once, so each base is scored once, and hidden when it is. (On a
+// circular record whose length K divides, a rotation therefore rotates the scores; where K does not
+// divide it, bases near the two cuts are scored beside other hidden ones.)
+// The reverse strand is the same procedure on the reverse complement, mapped back: reverse
+// complementing a record and scoring both strands gives the same numbers, reversed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "m5/session.hpp"
+
+namespace m5 {
+
+enum class Strand { kForward, kReverse, kBoth };
+enum class Metric { kPerplexity, kBits, kNll, kEntropy };
+
+struct ScoringOptions {
+  int passes = 7;  // K >= 1
+  Strand strand = Strand::kForward;
+  bool unmasked = false;        // one pass, nothing hidden: not a likelihood
+  bool all_bases = false;       // keep the log-probabilities of all four bases
+  int forward_passes() const {  // of the model
+    return (unmasked ? 1 : passes) * (strand == Strand::kBoth ? 2 : 1);
+  }
+};
+
+struct SequenceScores {
+  // [length] log p(base), nats; NaN where the token is not A, C, G or T. Both strands: the mean of
+  // the two log-probabilities, not normalised again.
+  std::vector<float> log_p;
+  // [length][4] with all_bases, else empty; both strands: means, normalised to sum to one.
+  std::vector<float> log_probs;
+};
+
+// Scores every A, C, G and T of the sequences; `out` gets one entry a sequence. on_rows, when set,
+// is told after each pass how many rows went through the model. Throws as Session::log_probs.
+void score_sequences(Session& session, std::span<const TokenView> sequences,
+                     const ScoringOptions& options, std::vector<SequenceScores>& out,
+                     const std::function<void(std::int64_t rows)>& on_rows = {});
+
+// Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included.
+std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options);
+
+// nats -> the metric: exp(nll), nll / ln 2, nll. Not for kEntropy.
+double metric_from_nll(Metric metric, double nll);
+// Entropy in bits of four log-probabilities.
+double entropy_bits(const float* log_probs);
+
+}  // namespace m5

@@ -1,0 +1,43 @@
+// Where embeddings go: one class per format, made by make_embed_sink.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace m5 {
+
+struct EmbedSinkOptions {
+  std::string path = "-";
+  int dim = 0;                      // values a row
+  bool float16 = false;             // rounded to nearest even; else float32
+  std::vector<std::string> header;  // provenance lines, each with its leading #
+};
+
+// What a row of the result stands for.
+struct EmbedRow {
+  std::string name;
+  std::int64_t begin = 0, end = 0;  // 0-based, half open
+  char strand = '.';
+  std::int64_t bases = 0;  // A, C, G, T among them
+};
+
+class EmbedSink {
+ public:
+  virtual ~EmbedSink() = default;
+  // values: [dim]. Throws Error(kIo), and Error(kNumeric) for a value float16 cannot hold.
+  virtual void add(const EmbedRow& row, const float* values) = 0;
+  // After this the file, and its companion if it has one, are whole and in place.
+  virtual void commit() = 0;
+};
+
+// format: "npy" (with <path>.tsv beside it), "npz" or "tsv"; Error(kUsage) otherwise. Rows stream
+// to regular files; npy and npz to a pipe are held in memory, since their counts come first.
+std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
+                                           const EmbedSinkOptions& options);
+// The format a file name asks for by suffix: "npy", "npz", "tsv"; stdout: "tsv". Error(kUsage) when
+// it says nothing.
+std::string embed_format_of(const std::string& path);
+
+}  // namespace m5

@@ -1,0 +1,58 @@
+// Table of embeddings: name, start, end, strand, n_bases, then one column a component.
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "sinks/formats.hpp"
+#include "sinks/half.hpp"
+#include "sinks/number.hpp"
+
+namespace m5 {
+
+namespace {
+
+class EmbedTsvSink : public EmbedSink {
+ public:
+  explicit EmbedTsvSink(const EmbedSinkOptions& options)
+      : options_(options),
+        file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
+                                                          : OutputFile::Format::kPlain) {
+    for (const std::string& line : options.header) file_.write(line + "\n");
+    std::string names = "name\tstart\tend\tstrand\tn_bases";
+    for (int i = 0; i < options.dim; ++i) names += "\te" + std::to_string(i);
+    file_.write(names + "\n");
+  }
+
+  void add(const EmbedRow& row, const float* values) override {
+    line_.assign(row.name);
+    line_ += '\t';
+    append_integer(line_, row.begin);
+    line_ += '\t';
+    append_integer(line_, row.end);
+    line_ += '\t';
+    line_ += row.strand;
+    line_ += '\t';
+    append_integer(line_, row.bases);
+    for (int i = 0; i < options_.dim; ++i) {
+      line_ += '\t';
+      // Shortest text that reads back as the same number.
+      append_shortest(line_,
+                      options_.float16 ? float_from_half(half_from_float(values[i])) : values[i]);
+    }
+    line_ += '\n';
+    file_.write(line_);
+  }
+
+  void commit() override { file_.commit(); }
+
+ private:
+  EmbedSinkOptions options_;
+  OutputFile file_;
+  std::string line_;
+};
+
+}  // namespace
+
+std::unique_ptr<EmbedSink> make_embed_tsv_sink(const EmbedSinkOptions& options) {
+  return std::make_unique<EmbedTsvSink>(options);
+}
+
+}  // namespace m5

@@ -1,0 +1,18 @@
+// One maker per format, for the tables of score_sink.cpp and embed_sink.cpp.
+#pragma once
+
+#include <memory>
+
+#include "sinks/embed_sink.hpp"
+#include "sinks/score_sink.hpp"
+
+namespace m5 {
+
+std::unique_ptr<ScoreSink> make_bedgraph_sink(const ScoreSinkOptions& options);
+std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options);
+
+std::unique_ptr<EmbedSink> make_npy_sink(const EmbedSinkOptions& options);
+std::unique_ptr<EmbedSink> make_npz_sink(const EmbedSinkOptions& options);
+std::unique_ptr<EmbedSink> make_embed_tsv_sink(const EmbedSinkOptions& options);
+
+}  // namespace m5

@@ -1,0 +1,158 @@
+// NPY: one array [rows][dim], C order, with a table of what the rows are beside it.
+#include "sinks/npy.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "sinks/formats.hpp"
+#include "sinks/half.hpp"
+#include "sinks/number.hpp"
+
+namespace m5 {
+
+static_assert(std::endian::native == std::endian::little, "arrays are written little-endian");
+
+std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns) {
+  std::string shape = "(" + std::to_string(rows) + ",";
+  if (columns > 0) shape += " " + std::to_string(columns);
+  std::string header =
+      "{'descr': '" + descr + "', 'fortran_order': False, 'shape': " + shape + "), }";
+  constexpr std::size_t kPrefix = 10;  // magic, version, length
+  if (header.size() + kPrefix + 1 > kNpyHeaderSize) {
+    throw Error(ErrorKind::kInternal, "NPY header too long: " + header);
+  }
+  header.resize(kNpyHeaderSize - kPrefix - 1, ' ');
+  header += '\n';
+  std::string magic("\x93NUMPY\x01\x00", 8);
+  magic += static_cast<char>(header.size() & 0xff);
+  magic += static_cast<char>(header.size() >> 8);
+  return magic + header;
+}
+
+void append_values(std::string& bytes, const EmbedSinkOptions& options, const EmbedRow& row,
+                   const float* values) {
+  if (!options.float16) {
+    bytes.append(reinterpret_cast<const char*>(values),
+                 static_cast<std::size_t>(options.dim) * sizeof(float));
+    return;
+  }
+  for (int i = 0; i < options.dim; ++i) {
+    const std::uint16_t half = half_from_float(values[i]);
+    if ((half & 0x7c00u) == 0x7c00u) {
+      throw Error(ErrorKind::kNumeric, "record '" + row.name + "': position " +
+                                           std::to_string(row.begin + 1) +
+                                           ": a value is too great for float16; use float32");
+    }
+    bytes.append(reinterpret_cast<const char*>(&half), sizeof half);
+  }
+}
+
+std::vector<std::uint32_t> code_points(std::string_view text) {
+  std::vector<std::uint32_t> points;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const int more = byte < 0x80                   ? 0
+                     : byte >= 0xf0 && byte < 0xf5 ? 3
+                     : byte >= 0xe0 && byte < 0xf0 ? 2
+                     : byte >= 0xc2 && byte < 0xe0 ? 1
+                                                   : -1;
+    std::uint32_t point = byte;
+    bool valid = more > 0 && i + static_cast<std::size_t>(more) < text.size();
+    if (valid) {
+      point = byte & (0x3fu >> more);
+      for (int k = 1; k <= more; ++k) {
+        const auto next = static_cast<unsigned char>(text[i + static_cast<std::size_t>(k)]);
+        valid = valid && (next & 0xc0) == 0x80;
+        point = (point << 6) | (next & 0x3fu);
+      }
+      constexpr std::uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
+      valid =
+          valid && point >= kLeast[more] && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
+    }
+    points.push_back(valid ? point : byte);
+    i += valid ? static_cast<std::size_t>(more) + 1 : 1;
+  }
+  return points;
+}
+
+void RowTable::add(const EmbedRow& row) {
+  if (names_.empty() || names_.back() != row.name) names_.push_back(row.name);
+  name_.push_back(names_.size() - 1);
+  begin_.push_back(row.begin);
+  end_.push_back(row.end);
+  strand_.push_back(row.strand);
+  bases_.push_back(row.bases);
+}
+
+namespace {
+
+class NpySink : public EmbedSink {
+ public:
+  explicit NpySink(const EmbedSinkOptions& options) : options_(options), file_(options.path) {
+    if (!file_.seekable()) {
+      log_warning("npy to a stream: the table of names and coordinates is not written");
+    } else {
+      file_.write(header());
+    }
+  }
+
+  void add(const EmbedRow& row, const float* values) override {
+    append_values(bytes_, options_, row, values);
+    ++rows_;
+    if (!file_.seekable()) return;  // the count comes first: hold all
+    table_.add(row);
+    file_.write(bytes_);
+    bytes_.clear();
+  }
+
+  void commit() override {
+    if (!file_.seekable()) {
+      file_.write(header());
+      file_.write(bytes_);
+      return file_.commit();
+    }
+    const std::string final_header = header();
+    file_.write_at(0, final_header.data(), final_header.size());
+    OutputFile table(options_.path + ".tsv");
+    for (const std::string& line : options_.header) table.write(line + "\n");
+    table.write("row\tname\tstart\tend\tstrand\tn_bases\n");
+    std::string line;
+    for (std::int64_t i = 0; i < table_.size(); ++i) {
+      line.clear();
+      append_integer(line, i);
+      line += "\t" + table_.name(i) + "\t";
+      append_integer(line, table_.begin(i));
+      line += '\t';
+      append_integer(line, table_.end(i));
+      line += '\t';
+      line += table_.strand(i);
+      line += '\t';
+      append_integer(line, table_.bases(i));
+      line += '\n';
+      table.write(line);
+    }
+    table.commit();
+    file_.commit();
+  }
+
+ private:
+  std::string header() const { return npy_header(values_descr(options_), rows_, options_.dim); }
+
+  EmbedSinkOptions options_;
+  OutputFile file_;
+  std::string bytes_;
+  RowTable table_;
+  std::int64_t rows_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<EmbedSink> make_npy_sink(const EmbedSinkOptions& options) {
+  return std::make_unique<NpySink>(options);
+}
+
+}  // namespace m5

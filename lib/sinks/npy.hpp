@@ -1,0 +1,50 @@
+// Pieces of the NPY format, version 1.0 (numpy.lib.format), shared by .npy and .npz.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sinks/embed_sink.hpp"
+
+namespace m5 {
+
+inline constexpr std::size_t kNpyHeaderSize = 128;  // of every header written here
+
+// kNpyHeaderSize bytes. descr: such as "<f4"; columns 0: a vector.
+std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns);
+
+// The bytes of a row of values in the dtype of `options`: appended to `bytes`.
+// Throws Error(kNumeric) naming the row for a value float16 cannot hold.
+void append_values(std::string& bytes, const EmbedSinkOptions& options, const EmbedRow& row,
+                   const float* values);
+inline const char* values_descr(const EmbedSinkOptions& options) {
+  return options.float16 ? "<f2" : "<f4";
+}
+
+// UTF-8 -> code points; a byte that is no UTF-8 stands for itself (Latin-1).
+std::vector<std::uint32_t> code_points(std::string_view text);
+
+// The rows seen so far, without their values. Neighbours of one name share it.
+class RowTable {
+ public:
+  void add(const EmbedRow& row);
+  std::int64_t size() const { return static_cast<std::int64_t>(begin_.size()); }
+  // Into names().
+  std::size_t name_index(std::int64_t row) const { return name_[static_cast<std::size_t>(row)]; }
+  const std::string& name(std::int64_t row) const { return names_[name_index(row)]; }
+  std::int64_t begin(std::int64_t row) const { return begin_[static_cast<std::size_t>(row)]; }
+  std::int64_t end(std::int64_t row) const { return end_[static_cast<std::size_t>(row)]; }
+  char strand(std::int64_t row) const { return strand_[static_cast<std::size_t>(row)]; }
+  std::int64_t bases(std::int64_t row) const { return bases_[static_cast<std::size_t>(row)]; }
+  const std::vector<std::string>& names() const { return names_; }
+
+ private:
+  std::vector<std::string> names_;
+  std::vector<std::size_t> name_;
+  std::vector<std::int64_t> begin_, end_, bases_;
+  std::vector<char> strand_;
+};
+
+}  // namespace m5

@@ -1,0 +1,116 @@
+// NPZ: the arrays embeddings [rows][dim], names, start, end, strand and n_bases, readable with
+// numpy.load(allow_pickle=False).
+#include <algorithm>
+#include <functional>
+
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "sinks/formats.hpp"
+#include "sinks/npy.hpp"
+#include "sinks/zip.hpp"
+
+namespace m5 {
+
+namespace {
+
+class NpzSink : public EmbedSink {
+ public:
+  explicit NpzSink(const EmbedSinkOptions& options)
+      : options_(options), file_(options.path), zip_(file_) {
+    if (file_.seekable()) zip_.begin("embeddings.npy", header());
+  }
+
+  void add(const EmbedRow& row, const float* values) override {
+    append_values(bytes_, options_, row, values);
+    table_.add(row);
+    if (!file_.seekable()) return;  // the count comes first: hold all
+    zip_.write(bytes_.data(), bytes_.size());
+    bytes_.clear();
+  }
+
+  void commit() override {
+    if (file_.seekable()) {
+      zip_.replace_head(header());
+    } else {
+      zip_.begin("embeddings.npy", header());
+      zip_.write(bytes_.data(), bytes_.size());
+    }
+    zip_.end();
+    write_names();
+    write_integers("start.npy", &RowTable::begin);
+    write_integers("end.npy", &RowTable::end);
+    write_strands();
+    write_integers("n_bases.npy", &RowTable::bases);
+    write_provenance();
+    zip_.finish();
+    file_.commit();
+  }
+
+ private:
+  std::string header() const {
+    return npy_header(values_descr(options_), table_.size(), options_.dim);
+  }
+
+  // Fixed-width text, UCS-4, padded with zeros.
+  void write_texts(const std::string& member, const std::vector<std::vector<std::uint32_t>>& texts,
+                   std::int64_t rows, const std::function<std::size_t(std::int64_t)>& text_of) {
+    std::size_t width = 1;
+    for (const auto& text : texts) width = std::max(width, text.size());
+    zip_.begin(member, npy_header("<U" + std::to_string(width), rows, 0));
+    std::vector<std::uint32_t> cell(width);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const auto& text = texts[text_of(i)];
+      std::fill(std::copy(text.begin(), text.end(), cell.begin()), cell.end(), 0u);
+      zip_.write(cell.data(), cell.size() * sizeof(std::uint32_t));
+    }
+    zip_.end();
+  }
+
+  void write_names() {
+    std::vector<std::vector<std::uint32_t>> names;
+    for (const std::string& name : table_.names()) names.push_back(code_points(name));
+    write_texts("names.npy", names, table_.size(),
+                [this](std::int64_t row) { return table_.name_index(row); });
+  }
+
+  void write_strands() {
+    zip_.begin("strand.npy", npy_header("<U1", table_.size(), 0));
+    for (std::int64_t i = 0; i < table_.size(); ++i) {
+      const auto letter = static_cast<std::uint32_t>(table_.strand(i));
+      zip_.write(&letter, sizeof letter);
+    }
+    zip_.end();
+  }
+
+  void write_provenance() {
+    if (options_.header.empty()) return;
+    std::vector<std::vector<std::uint32_t>> lines;
+    for (const std::string& line : options_.header) lines.push_back(code_points(line));
+    write_texts("provenance.npy", lines, static_cast<std::int64_t>(lines.size()),
+                [](std::int64_t row) { return static_cast<std::size_t>(row); });
+  }
+
+  void write_integers(const std::string& member,
+                      std::int64_t (RowTable::*column)(std::int64_t) const) {
+    zip_.begin(member, npy_header("<i8", table_.size(), 0));
+    for (std::int64_t i = 0; i < table_.size(); ++i) {
+      const std::int64_t value = (table_.*column)(i);
+      zip_.write(&value, sizeof value);
+    }
+    zip_.end();
+  }
+
+  EmbedSinkOptions options_;
+  OutputFile file_;
+  ZipWriter zip_;
+  std::string bytes_;
+  RowTable table_;
+};
+
+}  // namespace
+
+std::unique_ptr<EmbedSink> make_npz_sink(const EmbedSinkOptions& options) {
+  return std::make_unique<NpzSink>(options);
+}
+
+}  // namespace m5

@@ -1,0 +1,48 @@
+#include "sinks/score_sink.hpp"
+
+#include <string_view>
+
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "sinks/formats.hpp"
+
+namespace m5 {
+
+namespace {
+
+struct Format {
+  const char* name;
+  bool all_bases;
+  std::unique_ptr<ScoreSink> (*make)(const ScoreSinkOptions& options);
+};
+
+constexpr Format kFormats[] = {
+    {"bedgraph", false, make_bedgraph_sink},
+    {"tsv", true, make_score_tsv_sink},
+};
+
+const Format& find(const std::string& name) {
+  for (const Format& format : kFormats) {
+    if (name == format.name) return format;
+  }
+  throw Error(ErrorKind::kUsage, "--output-fmt: no format '" + name + "' (bedgraph, tsv)");
+}
+
+}  // namespace
+
+std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
+                                           const ScoreSinkOptions& options) {
+  return find(format).make(options);
+}
+
+std::string score_format_of(const std::string& path) {
+  std::string_view stem = path;
+  if (has_bgzf_suffix(path)) stem = stem.substr(0, stem.rfind('.'));
+  return stem.ends_with(".tsv") ? "tsv" : "bedgraph";
+}
+
+bool needs_all_bases(const std::string& format, Metric metric) {
+  return find(format).all_bases || metric == Metric::kEntropy;
+}
+
+}  // namespace m5

@@ -1,0 +1,52 @@
+// Where scores go: one class per format, made by make_score_sink.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "m5/tokens.hpp"
+#include "nn/scoring.hpp"
+
+namespace m5 {
+
+struct ScoreSinkOptions {
+  std::string path = "-";  // *.gz, *.bgz, *.bgzf: BGZF
+  Metric metric = Metric::kPerplexity;
+  std::int64_t bin = 0;             // nt a bin; 0: one value a base
+  int digits = 4;                   // decimals
+  std::vector<std::string> header;  // provenance lines, each with its leading #
+  std::string track_line;           // bedGraph only; comes first, empty: none
+};
+
+// A stretch of one record: positions [begin, end) of it.
+struct ScoredInterval {
+  const std::string& name;
+  std::int64_t begin, end;       // 0-based, half open
+  const Token* tokens;           // of the whole record
+  const SequenceScores& scores;  // of the whole record
+};
+
+class ScoreSink {
+ public:
+  virtual ~ScoreSink() = default;
+  // Intervals of one record ascend and do not overlap. Throws Error(kIo), and Error(kNumeric) for a
+  // value no number can hold.
+  virtual void write(const ScoredInterval& interval) = 0;
+  virtual void flush() = 0;
+  // After this the file is whole and in its place.
+  virtual void commit() = 0;
+};
+
+// format: "bedgraph" or "tsv"; Error(kUsage) otherwise, or when the format cannot hold what is
+// asked.
+std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
+                                           const ScoreSinkOptions& options);
+// The format a file name asks for: "tsv" for *.tsv[.gz], else "bedgraph".
+std::string score_format_of(const std::string& path);
+
+// Whether this format or metric needs the log-probabilities of all four bases.
+bool needs_all_bases(const std::string& format, Metric metric);
+
+}  // namespace m5

@@ -1,0 +1,63 @@
+// Table of the probabilities of all four bases at every scored position.
+#include <cmath>
+
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "sinks/formats.hpp"
+#include "sinks/number.hpp"
+
+namespace m5 {
+
+namespace {
+
+class ScoreTsvSink : public ScoreSink {
+ public:
+  explicit ScoreTsvSink(const ScoreSinkOptions& options)
+      : digits_(options.digits),
+        file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
+                                                          : OutputFile::Format::kPlain) {
+    for (const std::string& line : options.header) file_.write(line + "\n");
+    file_.write("chrom\tpos0\tbase\tpA\tpC\tpG\tpT\n");
+  }
+
+  void write(const ScoredInterval& interval) override {
+    for (std::int64_t i = interval.begin; i < interval.end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (std::isnan(interval.scores.log_p[at])) continue;
+      line_.assign(interval.name);
+      line_ += '\t';
+      append_integer(line_, i);
+      line_ += '\t';
+      line_ += "ACGT"[interval.tokens[at]];
+      for (int b = 0; b < kBases; ++b) {
+        line_ += '\t';
+        append_fixed(line_,
+                     std::exp(static_cast<double>(
+                         interval.scores.log_probs[at * kBases + static_cast<std::size_t>(b)])),
+                     digits_);
+      }
+      line_ += '\n';
+      file_.write(line_);
+    }
+  }
+
+  void flush() override { file_.flush(); }
+  void commit() override { file_.commit(); }
+
+ private:
+  int digits_;
+  OutputFile file_;
+  std::string line_;
+};
+
+}  // namespace
+
+std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options) {
+  if (options.bin > 0) throw Error(ErrorKind::kUsage, "--bin works with bedGraph output only");
+  if (!options.track_line.empty()) {
+    throw Error(ErrorKind::kUsage, "--track-line works with bedGraph output only");
+  }
+  return std::make_unique<ScoreTsvSink>(options);
+}
+
+}  // namespace m5

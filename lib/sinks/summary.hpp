@@ -1,0 +1,41 @@
+// Counts and means of a scoring run, as JSON (with every record) or as a one-row TSV.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "m5/tokens.hpp"
+#include "nn/scoring.hpp"
+
+namespace m5 {
+
+struct RecordSummary {
+  std::string file, name;
+  bool circular = false;
+  std::int64_t bases = 0;    // length, nt
+  std::int64_t scored = 0;   // A, C, G, T
+  std::int64_t n = 0;        // N
+  std::int64_t other = 0;    // other IUPAC codes
+  double nll = 0;            // sum over the scored bases, nats
+  std::int64_t correct = 0;  // scored bases that are the most probable one
+
+  // Adds the scores of the record; log_probs must be there.
+  void add(const Token* tokens, const SequenceScores& scores);
+};
+
+struct ScoreSummary {
+  std::vector<RecordSummary> records;
+  std::string model_name, model_sha256;
+  int passes = 0;  // 0: unmasked
+  std::string strand, context, precision;
+};
+
+// Format by suffix: .json or .tsv; Error(kUsage) for another. Means over no base are null in JSON
+// and empty in TSV. Written whole or not at all; throws Error(kIo).
+void write_summary(const ScoreSummary& summary, const std::string& path);
+// Throws the Error(kUsage) of write_summary before anything is computed.
+void check_summary_path(const std::string& path);
+
+}  // namespace m5

@@ -1,0 +1,166 @@
+#include "tools/bench_report.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "base/log.hpp"
+#include "base/output.hpp"
+#include "base/random.hpp"
+#include "base/system.hpp"
+#include "m5/error.hpp"
+#include "m5/version.hpp"
+
+namespace m5 {
+namespace {
+
+std::string cell(const nlohmann::ordered_json& value, int decimals) {
+  if (value.is_null()) return ".";
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_number_float()) return value.dump();
+  char text[64];
+  const double number = value.get<double>();
+  if (number != 0 && std::abs(number) < 1e-2) {
+    std::snprintf(text, sizeof text, "%.3g", number);
+  } else {
+    std::snprintf(text, sizeof text, "%.*f", decimals, number);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
+  std::string text;
+  for (const auto& [key, value] : meta.items()) {
+    text += "# " + key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  std::vector<std::vector<std::string>> lines(1);
+  for (const BenchColumn& c : columns) lines[0].push_back(c.key);
+  for (const auto& row : rows) {
+    std::vector<std::string> line;
+    for (const BenchColumn& c : columns) {
+      line.push_back(row.contains(c.key) ? cell(row[c.key], c.decimals) : ".");
+    }
+    lines.push_back(std::move(line));
+  }
+  std::vector<std::size_t> width(columns.size());
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) width[i] = std::max(width[i], line[i].size());
+  }
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      if (i > 0) text += "  ";
+      text += std::string(width[i] - line[i].size(), ' ') + line[i];
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+std::string BenchReport::json() const {
+  nlohmann::ordered_json all = meta;
+  all["rows"] = rows;
+  return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+void BenchReport::write(const std::string& path, const std::vector<BenchColumn>& columns,
+                        bool as_json) const {
+  OutputFile out(path);
+  out.write(as_json ? json() : table(columns));
+  out.commit();
+}
+
+void add_bench_options(CLI::App& app, BenchOptions& options) {
+  add_model(app, options.common);
+  app.add_option("--preset", options.preset,
+                 "a preset with fresh parameters instead of a model file: nano, small, base ...")
+      ->option_text("NAME");
+  add_output(app, options.common);
+  app.add_flag("--json", options.json, "one JSON object instead of a table");
+  add_verbosity(app, options.common);
+}
+
+bool parse_bench(CLI::App& app, int argc, char** argv, const BenchOptions& options) {
+  if (argc > 1 && !parse_command_line(app, argc, argv)) return false;
+  check_common(options.common, "bench");
+  if (!options.preset.empty() && !options.common.model.empty()) {
+    throw Error(ErrorKind::kUsage, "--preset and --model contradict each other");
+  }
+  return true;
+}
+
+Model bench_model(const BenchOptions& options) {
+  if (!options.preset.empty()) return initial_model(ModelConfig::preset(options.preset), 1);
+  if (!options.common.model.empty()) return load_model(options.common.model);
+  std::string path;
+  try {
+    path = default_model_path();
+  } catch (const Error&) {
+    log_warning("no bundled model: fresh parameters of preset nano are used");
+    return initial_model(ModelConfig::preset("nano"), 1);
+  }
+  return load_model(path);
+}
+
+void describe_run(BenchReport& report, const std::string& command, const Model& model) {
+  report.meta["m5_version"] = version();
+  report.meta["command"] = command;
+  report.meta["model"] = model.config.name;
+  report.meta["model_file"] =
+      model.path.empty() ? std::string("none: fresh parameters") : model.path;
+  report.meta["model_sha256"] = model.sha256;
+}
+
+std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole) {
+  std::vector<std::int64_t> lengths;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string word = text.substr(at, comma - at);
+    at = comma + 1;
+    if (allow_whole && word == "whole") {
+      lengths.push_back(0);
+      continue;
+    }
+    lengths.push_back(parse_size(word, "--lengths"));
+    if (lengths.back() < 1) throw Error(ErrorKind::kUsage, "--lengths: must be at least 1 nt");
+  }
+  return lengths;
+}
+
+bool reset_peak_memory() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5" << std::flush;
+  return file.good();
+}
+
+std::int64_t peak_memory_bytes() {
+  std::ifstream file("/proc/self/status");
+  std::string line;
+  while (std::getline(file, line)) {
+    long long kib = 0;
+    if (std::sscanf(line.c_str(), "VmHWM: %lld", &kib) == 1) return kib * 1024;
+  }
+  return peak_rss_bytes();
+}
+
+void require_memory(std::uint64_t bytes, const std::string& what) {
+  const auto available = static_cast<std::uint64_t>(available_memory_bytes());
+  if (bytes > available) {
+    throw Error(ErrorKind::kResource, what + " needs " +
+                                          with_commas(static_cast<std::int64_t>(bytes)) +
+                                          " bytes of memory, available are " +
+                                          with_commas(static_cast<std::int64_t>(available)));
+  }
+}
+
+std::vector<Token> random_genome(std::int64_t length, std::uint64_t seed) {
+  std::vector<Token> tokens(static_cast<std::size_t>(length));
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<Token>((random_bits(seed, i / 32) >> (2 * (i % 32))) & 3);
+  }
+  return tokens;
+}
+
+}  // namespace m5

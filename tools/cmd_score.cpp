@@ -1,0 +1,232 @@
+// m5 score: per-base perplexity.
+//
+// Notes for the man page: with --strand both the log-probabilities of the two strands are averaged;
+// perplexity, bits and nll are of that mean, and the four probabilities of the TSV (and the
+// entropy) are normalised to sum to one after it. A bin's perplexity is exp(mean nll), the
+// geometric mean. With regions, bins start at the region; otherwise at the record. Regions of one
+// record are sorted and merged, and printed in the order of the records. --summary counts whole
+// records.
+#include <algorithm>
+#include <cmath>
+
+#include "base/log.hpp"
+#include "base/output.hpp"
+#include "m5/error.hpp"
+#include "nn/scoring.hpp"
+#include "sinks/score_sink.hpp"
+#include "sinks/summary.hpp"
+#include "tools/commands.hpp"
+#include "tools/input.hpp"
+#include "tools/options.hpp"
+#include "tools/progress.hpp"
+
+namespace m5 {
+
+namespace {
+
+struct ScoreArguments {
+  CommonOptions common;
+  InputArguments input;
+  int passes = 7;
+  std::string strand = "forward", metric = "perplexity", format;
+  std::int64_t bin = 0;
+  int digits = 4;
+  bool unmasked = false, track_line = false;
+  std::string summary, chrom_sizes;
+};
+
+void declare(CLI::App& app, ScoreArguments& a) {
+  add_input_arguments(app, a.input);
+  add_model(app, a.common);
+  add_output(app, a.common);
+  app.add_option("-O,--output-fmt", a.format,
+                 "bedgraph (default) or tsv (probabilities of all four bases)")
+      ->option_text("bedgraph|tsv")
+      ->check(CLI::IsMember({"bedgraph", "tsv"}));
+  app.add_option("-k,--passes", a.passes,
+                 "every K-th base is hidden in each of K passes (default 7)")
+      ->option_text("INT")
+      ->check(CLI::Range(1, 1000000));
+  app.add_option("--strand", a.strand, "forward (default), reverse, or both (mean log-probability)")
+      ->option_text("NAME")
+      ->check(CLI::IsMember({"forward", "reverse", "both"}));
+  app.add_option("--metric", a.metric, "perplexity (default), bits, nll (nats) or entropy (bits)")
+      ->option_text("NAME")
+      ->check(CLI::IsMember({"perplexity", "bits", "nll", "entropy"}));
+  add_size(app, "--bin", a.bin, "one value for so many nt, from the mean nll of the scored bases",
+           1);
+  app.add_option("--digits", a.digits, "decimals (default 4)")
+      ->option_text("INT")
+      ->check(CLI::Range(0, 17));
+  app.add_flag("--unmasked", a.unmasked, "one pass, nothing hidden: fast, but not a likelihood");
+  app.add_option("--summary", a.summary, "counts and means of whole records, .json or .tsv")
+      ->option_text("FILE");
+  app.add_option("--chrom-sizes", a.chrom_sizes, "names and lengths, for bedGraphToBigWig")
+      ->option_text("FILE");
+  app.add_flag("--track-line", a.track_line, "begin with a track line, for genome browsers");
+  add_context(app, a.common);
+  add_topology(app, a.common);
+  add_threads(app, a.common);
+  add_device(app, a.common);
+  add_dry_run(app, a.common);
+  add_input(app, a.common);
+  add_header(app, a.common);
+  add_verbosity(app, a.common);
+}
+
+Metric metric_of(const std::string& name) {
+  if (name == "bits") return Metric::kBits;
+  if (name == "nll") return Metric::kNll;
+  if (name == "entropy") return Metric::kEntropy;
+  return Metric::kPerplexity;
+}
+
+ScoringOptions scoring_of(const ScoreArguments& a) {
+  ScoringOptions options;
+  options.passes = a.passes;
+  options.unmasked = a.unmasked;
+  options.strand = a.strand == "both"      ? Strand::kBoth
+                   : a.strand == "reverse" ? Strand::kReverse
+                                           : Strand::kForward;
+  options.all_bases = !a.summary.empty() || needs_all_bases(a.format, metric_of(a.metric));
+  return options;
+}
+
+std::vector<std::string> header_of(const ScoreArguments& a, const Model& model, int argc,
+                                   char** argv) {
+  if (a.common.no_header) return {};
+  std::vector<std::string> lines = provenance_lines("score", argc, argv, model);
+  std::string settings = "#settings: ";
+  settings += a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
+  settings += " strand=" + a.strand;
+  settings += a.format == "tsv" ? " probabilities" : " metric=" + a.metric;
+  if (a.bin > 0) settings += " bin=" + std::to_string(a.bin);
+  settings += " context=" + a.common.context;
+  settings += " device=" + (a.common.device == "auto" ? "cpu" : a.common.device);
+  settings += " precision=" + a.common.precision;
+  lines.push_back(settings);
+  if (a.unmasked) lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
+  return lines;
+}
+
+std::uint64_t memory_of(const Session& session, const InputBatch& batch,
+                        const ScoringOptions& options) {
+  return session.memory_needed(batch.rows, batch.contexts) + scoring_memory(batch.rows, options);
+}
+
+int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
+            const ScoringOptions& options) {
+  DryRun plan;
+  for (InputBatch batch; reader.next(batch);) {
+    plan.records += static_cast<std::int64_t>(batch.records.size());
+    plan.rows += batch.rows;
+    plan.memory = std::max(plan.memory, memory_of(session, batch, options));
+  }
+  plan.forward_rows = plan.rows * options.forward_passes();
+  plan.seconds =
+      calibrate_seconds_per_row(session, plan.rows) * static_cast<double>(plan.forward_rows);
+  print_dry_run(a.common, session, plan);
+  return 0;
+}
+
+}  // namespace
+
+int cmd_score(int argc, char** argv) {
+  ScoreArguments a;
+  CLI::App app;
+  prepare_app(app, "score", "Per-base perplexity of sequences as bedGraph, or a table.");
+  declare(app, a);
+  if (!parse_command_line(app, argc, argv)) return 0;
+  check_common(a.common, "score");
+  if (a.format.empty()) a.format = score_format_of(a.common.output);
+  if (a.format == "tsv" && app.count("--metric") > 0) {
+    throw Error(ErrorKind::kUsage, "--metric has no meaning with -O tsv, which has probabilities");
+  }
+  if (a.unmasked && app.count("--passes") > 0) {
+    throw Error(ErrorKind::kUsage, "--unmasked is one pass: it takes no --passes");
+  }
+  if (!a.summary.empty()) check_summary_path(a.summary);
+  const InputPlan plan = plan_input(a.input);
+  RegionSelector selector(plan.regions);
+  const ScoringOptions scoring = scoring_of(a);
+
+  const Model model = open_model(a.common);
+  Session session(model, session_options(a.common));
+  std::function<bool(const std::string&)> keep;
+  // A summary and chromosome sizes are of all records, so nothing is left out for them.
+  if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty()) {
+    keep = [&selector](const std::string& name) { return selector.wants(name); };
+  }
+  BatchReader reader(plan.files, a.common, keep);
+  if (a.common.dry_run) return dry_run(a, reader, session, scoring);
+
+  ScoreSinkOptions sink_options;
+  sink_options.path = a.common.output;
+  sink_options.metric = metric_of(a.metric);
+  sink_options.bin = a.bin;
+  sink_options.digits = a.digits;
+  sink_options.header = header_of(a, model, argc, argv);
+  if (a.track_line) {
+    sink_options.track_line = "track type=bedGraph name=\"m5 " + a.metric + "\" description=\"m5 " +
+                              a.metric + ", " + model.config.name + "\"";
+  }
+  const std::unique_ptr<ScoreSink> sink = make_score_sink(a.format, sink_options);
+  std::unique_ptr<OutputFile> sizes;
+  if (!a.chrom_sizes.empty()) sizes = std::make_unique<OutputFile>(a.chrom_sizes);
+
+  ScoreSummary summary;
+  summary.model_name = model.config.name;
+  summary.model_sha256 = model.sha256;
+  summary.passes = a.unmasked ? 0 : a.passes;
+  summary.strand = a.strand;
+  summary.context = a.common.context;
+  summary.precision = a.common.precision;
+
+  Progress progress("score", "nt");
+  double scored_rows = 0;
+  std::vector<SequenceScores> scores;
+  for (InputBatch batch; reader.next(batch);) {
+    check_memory(a.common, memory_of(session, batch, scoring), batch_name(batch));
+    std::int64_t remainder = 0;
+    score_sequences(session, batch.views, scoring, scores, [&](std::int64_t rows) {
+      // Counted in nt of the input: a base passes through the model several times.
+      remainder += rows;
+      progress.add(remainder / scoring.forward_passes());
+      remainder %= scoring.forward_passes();
+    });
+    scored_rows += static_cast<double>(batch.rows);
+    for (std::size_t i = 0; i < batch.records.size(); ++i) {
+      const InputRecord& record = batch.records[i];
+      const auto length = static_cast<std::int64_t>(record.tokens.size());
+      std::vector<Interval> intervals = {{0, length}};
+      if (!selector.empty()) {
+        intervals.clear();
+        if (selector.wants(record.name)) intervals = selector.select(record.name, length);
+      }
+      for (const Interval& interval : intervals) {
+        sink->write({record.name, interval.begin, interval.end, record.tokens.data(), scores[i]});
+      }
+      if (sizes) sizes->write(record.name + "\t" + std::to_string(length) + "\n");
+      if (!a.summary.empty()) {
+        RecordSummary& row = summary.records.emplace_back();
+        row.file = record.file;
+        row.name = record.name;
+        row.circular = record.circular;
+        row.bases = length;
+        row.n = record.counts.n;
+        row.other = record.counts.ambiguous;
+        row.add(record.tokens.data(), scores[i]);
+      }
+    }
+    sink->flush();
+    scores.clear();
+  }
+  selector.finish();
+  if (!a.summary.empty()) write_summary(summary, a.summary);
+  if (sizes) sizes->commit();
+  sink->commit();
+  log_detail("scored " + with_commas(std::llround(scored_rows)) + " nt");
+  return 0;
+}
+
+}  // namespace m5

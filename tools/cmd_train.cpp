@@ -1,0 +1,363 @@
+// m5 train: sequences -> model.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include "base/log.hpp"
+#include "base/output.hpp"
+#include "base/system.hpp"
+#include "data/genome_store.hpp"
+#include "io/byte_source.hpp"
+#include "kernels/backend.hpp"
+#include "m5/error.hpp"
+#include "m5/model.hpp"
+#include "m5/session.hpp"
+#include "tools/commands.hpp"
+#include "tools/options.hpp"
+#include "tools/progress.hpp"
+#include "train/trainer.hpp"
+#include "train/training.hpp"
+
+namespace m5 {
+namespace {
+
+// --- signals: the first one lets the step end and a checkpoint be written, the second one ends the
+// process as it would without us ------------------------------------------------------------------
+
+volatile std::sig_atomic_t received_signal = 0;
+struct sigaction previous_interrupt, previous_terminate;
+
+void on_signal(int signal) {
+  received_signal = signal;
+  sigaction(SIGINT, &previous_interrupt, nullptr);
+  sigaction(SIGTERM, &previous_terminate, nullptr);
+}
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, &previous_interrupt);
+  sigaction(SIGTERM, &action, &previous_terminate);
+}
+
+// --- command line --------------------------------------------------------------------------------
+
+struct Options {
+  CommonOptions common;
+  std::vector<std::string> files, validation_files;
+  std::string list, preset, config, init, log, checkpoint;
+  std::vector<std::int64_t> segment_lengths{4096}, steps;
+  std::string mask_shares;
+  std::int64_t validate_every = 500, validation_tokens = 262144, checkpoint_every = 500;
+  bool resume = false;
+  TrainSettings settings;
+};
+
+void add_options(CLI::App& app, Options& o) {
+  TrainSettings& s = o.settings;
+  app.add_option("FILE", o.files, "FASTA or FASTQ, plain, gz or bgzip; - for stdin");
+  app.add_option("--list", o.list, "file with the path of one sequence file a line")
+      ->option_text("FILE");
+  add_output(app, o.common);
+  const auto start = app.add_option_group("start", "what training starts from");
+  start->add_option("--preset", o.preset, "nano, small, base or nano-conv (default)")
+      ->option_text("NAME");
+  start->add_option("--config", o.config, "model configuration, JSON")->option_text("FILE");
+  start->add_option("--init", o.init, "model whose parameters to start from")->option_text("MODEL");
+  start->require_option(0, 1);
+  add_sizes(app, "--segment-length", o.segment_lengths,
+            "nt of a training window, one for each stage of the curriculum [4096]", 1);
+  add_sizes(app, "--steps", o.steps,
+            "steps (required): one number, split evenly over the stages, or one for each", 1);
+  add_size(app, "--batch-tokens", s.batch_tokens, "nt of a micro-batch [16384]", 1);
+  add_size(app, "--accumulate", s.accumulate, "micro-batches a step [1]", 1);
+  app.add_option("--lr", s.learning_rate, "learning rate after warm-up [1e-3]");
+  app.add_option("--min-lr", s.min_learning_rate,
+                 "last learning rate, as a fraction of --lr [0.1]");
+  add_size(app, "--warmup", s.warmup, "steps of linear warm-up [100]");
+  app.add_option("--weight-decay", s.weight_decay, "AdamW, matrices only [0.05]");
+  app.add_option("--beta1", s.beta1, "AdamW [0.9]");
+  app.add_option("--beta2", s.beta2, "AdamW [0.98]");
+  app.add_option("--clip", s.clip, "greatest norm of the gradient, 0: off [1]");
+  app.add_option("--mask-rate", s.mask.rate, "share of the bases that is asked about [0.15]");
+  app.add_option("--mask-shares", o.mask_shares,
+                 "of those: masked, substituted, kept [0.8,0.1,0.1]")
+      ->option_text("A,B,C");
+  app.add_option("--reverse-complement", s.reverse_complement,
+                 "probability that a window is reverse-complemented [0.5]")
+      ->option_text("P");
+  add_repeatable(app, "--val", o.validation_files, "sequences held out for validation; repeatable")
+      ->option_text("FILE");
+  add_size(app, "--val-every", o.validate_every, "steps between validations, 0: at the end [500]");
+  add_size(app, "--val-tokens", o.validation_tokens, "nt of a validation [262144]", 1);
+  app.add_option("--log", o.log, "table of every step (TSV), - for stdout")->option_text("FILE");
+  app.add_option("--checkpoint", o.checkpoint, "where the state is kept [MODEL.ckpt]")
+      ->option_text("FILE");
+  add_size(app, "--checkpoint-every", o.checkpoint_every,
+           "steps between checkpoints, 0: only when interrupted [500]");
+  app.add_flag("--resume", o.resume, "continue from the checkpoint of an interrupted run");
+  app.add_option("--seed", s.seed, "seed of weights, windows and masks [1]");
+  add_threads(app, o.common);
+  add_device(app, o.common);
+  add_topology(app, o.common);
+  add_input(app, o.common);
+  add_dry_run(app, o.common);
+  add_verbosity(app, o.common);
+}
+
+void parse_shares(const std::string& text, MaskOptions& mask) {
+  double* const shares[] = {&mask.masked, &mask.substituted, &mask.kept};
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (int i = 0; i < 3; ++i) {
+    const auto [next, error] = std::from_chars(at, end, *shares[i]);
+    if (error != std::errc() || (i < 2 ? next == end || *next != ',' : next != end)) {
+      throw Error(ErrorKind::kUsage,
+                  "--mask-shares: '" + text + "' is not three numbers such as 0.8,0.1,0.1");
+    }
+    at = next + 1;
+  }
+}
+
+void check_options(Options& o) {
+  check_common(o.common, "train");
+  if (o.common.output == "-") {
+    throw Error(ErrorKind::kUsage, "-o MODEL.safetensors is required");
+  }
+  if (o.steps.empty()) throw Error(ErrorKind::kUsage, "--steps is required");
+  if (o.files.empty() && o.list.empty()) {
+    throw Error(ErrorKind::kUsage, "no sequence files given (FILE... or --list)");
+  }
+  if (!o.mask_shares.empty()) parse_shares(o.mask_shares, o.settings.mask);
+  o.settings.curriculum = make_curriculum(o.segment_lengths, o.steps);
+  o.settings.device = o.common.device == "ref" ? "ref" : "cpu";
+  o.settings.precision = o.common.precision;
+  if (o.settings.device == "ref" && o.common.precision == "bf16") {
+    throw Error(ErrorKind::kUsage, "--device ref computes in fp32 only");
+  }
+  o.settings.check();
+  if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
+}
+
+std::string read_text(const std::string& path) {
+  ByteSource source(path);
+  std::string text;
+  for (std::string_view bytes = source.read(); !bytes.empty(); bytes = source.read()) text += bytes;
+  return text;
+}
+
+// The model training starts from; fresh parameters are drawn later, when memory has been checked.
+Model starting_model(const Options& o) {
+  if (!o.init.empty()) return load_model(o.init);
+  Model model;
+  model.config = o.config.empty() ? ModelConfig::preset(o.preset.empty() ? "nano-conv" : o.preset)
+                                  : ModelConfig::from_json(read_text(o.config), o.config);
+  model.config.validate();
+  return model;
+}
+
+std::unique_ptr<kernels::Backend<float>> make_backend(const Options& o) {
+  const SessionOptions session = session_options(o.common);
+  if (session.device == "ref") return kernels::make_ref_backend<float>();
+  const int threads = session.threads > 0 ? session.threads : available_cpus();
+  return kernels::make_cpu_backend(
+      {.threads = threads, .bf16 = session.precision == Precision::kBf16});
+}
+
+GenomeStore load(const Options& o, const std::vector<std::string>& files) {
+  const Topology topology = o.common.circular ? Topology::kCircular
+                            : o.common.linear ? Topology::kLinear
+                                              : Topology::kFromHeader;
+  // Contigs of different drafts may well share their names.
+  return load_genomes(files, topology,
+                      {.skip_empty = o.common.skip_empty,
+                       .allow_no_eof = o.common.allow_no_eof,
+                       .warn_duplicates = false});
+}
+
+// Memory in bytes of the whole run, sequences included.
+std::int64_t memory_of(const Options& o, const GenomeStore& training, const GenomeStore& validation,
+                       kernels::Backend<float>& backend) {
+  return static_cast<std::int64_t>(Trainer::memory_needed(o.settings, training, backend)) +
+         training.total() + validation.total();
+}
+
+void check_memory(const Options& o, std::int64_t needed, std::int64_t loaded) {
+  // What is loaded by now is no longer available, and needs no room any more.
+  const bool limited = o.common.max_memory > 0;
+  const std::int64_t limit = limited ? o.common.max_memory : available_memory_bytes();
+  if ((limited ? needed : needed - loaded) <= limit) return;
+  throw Error(ErrorKind::kResource,
+              "training needs " + with_commas(needed) + " bytes, " + with_commas(limit) +
+                  (limited ? " are allowed (--max-memory)" : " are available") +
+                  "; reduce --batch-tokens or --segment-length");
+}
+
+// --- talk ----------------------------------------------------------------------------------------
+
+std::string figure(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", value);
+  return text;
+}
+
+std::string validation_text(const ObjectiveResult& r) {
+  return "validation " + figure(mean_nll(r, TargetKind::kMasked) / std::numbers::ln2) +
+         " bits, accuracy masked " + figure(accuracy(r, TargetKind::kMasked)) + ", SNP " +
+         figure(accuracy(r, TargetKind::kSubstituted)) + ", kept " +
+         figure(accuracy(r, TargetKind::kKept));
+}
+
+class Reporter {
+ public:
+  explicit Reporter(const TrainSettings& settings)
+      : steps_(settings.steps()),
+        every_(std::max<std::int64_t>(1, settings.steps() / 100)),
+        terminal_(isatty(STDERR_FILENO) == 1) {}
+
+  void operator()(const StepRow& row) {
+    if (row.validated) validation_ = validation_text(row.validation);
+    if (terminal_) return show(row);
+    if (row.step % every_ != 0 && row.step != steps_ && !row.validated) return;
+    log_info("step " + std::to_string(row.step) + " of " + std::to_string(steps_) + ": loss " +
+             figure(mean_nll(row.training)) + ", " + with_commas(std::llround(row.nt_per_second)) +
+             " nt/s" + (row.validated ? ", " + validation_ : ""));
+  }
+  void finish() { progress_.reset(); }
+  const std::string& validation() const { return validation_; }
+
+ private:
+  void show(const StepRow& row) {
+    // The unit of the bar is the step; a resumed run has only the rest to do.
+    if (!progress_) {
+      progress_ = std::make_unique<Progress>("train", "steps", steps_ - row.step + 1);
+    }
+    progress_->note("step " + std::to_string(row.step) + ", loss " +
+                    figure(mean_nll(row.training)) + ", " +
+                    with_commas(std::llround(row.nt_per_second)) + " nt/s" +
+                    (validation_.empty() ? "" : ", " + validation_));
+    progress_->add(1);
+  }
+
+  std::int64_t steps_, every_;
+  bool terminal_;
+  std::string validation_;
+  std::unique_ptr<Progress> progress_;
+};
+
+// A run of hours must not fail at its first checkpoint or its end for want of a directory.
+void check_writable(const std::string& path) { const OutputFile trial(path); }
+
+void check_checkpoint(const Options& o) {
+  const bool exists = access(o.checkpoint.c_str(), F_OK) == 0;
+  if (exists && !o.resume) {
+    throw Error(ErrorKind::kUsage,
+                o.checkpoint +
+                    ": checkpoint of an unfinished run: continue it with --resume, or "
+                    "remove it");
+  }
+  if (!exists && o.resume) {
+    throw Error(ErrorKind::kIo, o.checkpoint + ": no checkpoint to resume from");
+  }
+}
+
+void warn_shared_files(const std::vector<std::string>& training,
+                       const std::vector<std::string>& validation) {
+  for (const std::string& file : validation) {
+    if (std::find(training.begin(), training.end(), file) != training.end()) {
+      log_warning(file + ": is trained on and validated on; validation tells nothing then");
+    }
+  }
+}
+
+int train(Options& o) {
+  check_checkpoint(o);
+  std::vector<std::string> files = o.files;
+  if (!o.list.empty()) {
+    const std::vector<std::string> listed = read_file_list(o.list);
+    files.insert(files.end(), listed.begin(), listed.end());
+  }
+  warn_shared_files(files, o.validation_files);
+  Model model = starting_model(o);
+  o.settings.config = model.config;
+  o.settings.init_sha256 = model.sha256;
+  const auto backend = make_backend(o);
+  const GenomeStore training = load(o, files);
+  const GenomeStore validation =
+      o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files);
+  const std::int64_t memory = memory_of(o, training, validation, *backend);
+  if (o.common.dry_run) {
+    std::printf(
+        "files\t%zu\nrecords\t%zu\nnt\t%lld\nparameters\t%lld\nsteps\t%lld\n"
+        "planned_tokens\t%lld\nmemory_bytes\t%lld\n",
+        training.files.size(), training.records.size(), static_cast<long long>(training.total()),
+        static_cast<long long>(ParameterTable(model.config).total),
+        static_cast<long long>(o.settings.steps()),
+        static_cast<long long>(o.settings.planned_tokens()), static_cast<long long>(memory));
+    return 0;
+  }
+  check_memory(o, memory, training.total() + validation.total());
+  check_writable(o.common.output);
+  check_writable(o.checkpoint);
+  if (o.init.empty()) model.parameters = initial_model(model.config, o.settings.seed).parameters;
+  log_info(with_commas(training.total()) + " nt in " +
+           with_commas(static_cast<std::int64_t>(training.records.size())) + " records of " +
+           with_commas(static_cast<std::int64_t>(files.size())) + " files; " + model.config.name +
+           ", " + with_commas(static_cast<std::int64_t>(model.parameters.size())) +
+           " parameters; " + backend->name() + ", " + o.settings.precision + ", " +
+           std::to_string(backend->workers()) + " threads; memory " + with_commas(memory) +
+           " bytes");
+
+  Reporter reporter(o.settings);
+  TrainingRun run;
+  run.settings = o.settings;
+  run.training = &training;
+  run.validation = o.validation_files.empty() ? nullptr : &validation;
+  run.validate_every = o.validate_every;
+  run.validation_tokens = o.validation_tokens;
+  run.log = o.log;
+  run.checkpoint = o.checkpoint;
+  run.checkpoint_every = o.checkpoint_every;
+  run.resume = o.resume;
+  run.stop = [] { return received_signal != 0; };
+  run.report = [&reporter](const StepRow& row) { reporter(row); };
+  catch_signals();
+  const bool complete = run_training(run, *backend, model);
+  reporter.finish();
+  if (!complete) {
+    log_warning("interrupted: " + o.checkpoint +
+                " is written; the same command with --resume "
+                "continues");
+    return 128 + received_signal;
+  }
+  save_model(model, o.common.output);
+  std::remove(o.checkpoint.c_str());  // complete: nothing is left to resume
+  log_info("wrote " + o.common.output +
+           (reporter.validation().empty() ? "" : "; " + reporter.validation()));
+  return 0;
+}
+
+}  // namespace
+
+int cmd_train(int argc, char** argv) {
+  Options options;
+  CLI::App app;
+  prepare_app(app, "train", "Trains a model on sequences.");
+  add_options(app, options);
+  if (!parse_command_line(app, argc, argv)) return 0;
+  check_options(options);
+  return train(options);
+}
+
+}  // namespace m5

@@ -1,0 +1,91 @@
+// What m5 score and m5 embed read: files, regions, and batches of records that go through the model
+// together.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/tokenizer.hpp"
+#include "io/regions.hpp"
+#include "io/sequence_reader.hpp"
+#include "m5/session.hpp"
+#include "tools/options.hpp"
+
+namespace m5 {
+
+// Positional arguments and region options.
+struct InputArguments {
+  std::vector<std::string> positional;  // FILE... then regions
+  std::vector<std::string> regions;     // -r
+  std::string regions_file;             // -R
+};
+void add_input_arguments(CLI::App& app, InputArguments& arguments);
+
+// The first positional argument is a file; a later one is a file if it is "-", if it exists, or if
+// its name ends like a sequence file's, and a region otherwise. Throws Error(kUsage) for a region
+// that cannot be one, or when "-" is given twice.
+struct InputPlan {
+  std::vector<std::string> files;
+  std::vector<Region> regions;
+};
+InputPlan plan_input(const InputArguments& arguments);
+
+struct InputRecord {
+  std::string file, name;
+  std::vector<Token> tokens;
+  BaseCounts counts;
+  bool circular = false;
+};
+
+struct InputBatch {
+  std::vector<InputRecord> records;
+  std::vector<TokenView> views;  // of the records, contexts set
+  std::int64_t rows = 0, contexts = 0;
+};
+
+// Batches in the order of the input. With --context record a batch is one long record or several
+// short ones, each its own context; with --context file it is all records of one file, one context.
+class BatchReader {
+ public:
+  // keep, when set: with --context record, records it refuses are read and checked, then dropped.
+  BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
+              std::function<bool(const std::string& name)> keep = {});
+  bool next(InputBatch& batch);  // false after the last one
+
+ private:
+  bool next_record(InputRecord& record);
+
+  CommonOptions options_;
+  std::function<bool(const std::string&)> keep_;
+  SequenceReader reader_;
+  SequenceRecord raw_;
+  InputRecord pending_;  // read, but belongs to the next batch
+  bool has_pending_ = false;
+  std::int64_t file_index_ = -1;                      // of the record read last
+  std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
+};
+
+// Refuses before memory is taken: Error(kResource) naming what is needed, what is available
+// (--max-memory, or what the machine has left) and what to do. what: such as "record 'x'".
+void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
+std::string batch_name(const InputBatch& batch);
+
+// Seconds one forward pass over so many rows takes, from a short run of at most 16,384 rows.
+double calibrate_seconds_per_row(Session& session, std::int64_t rows);
+
+// The lines both commands print for --dry-run.
+struct DryRun {
+  std::int64_t records = 0, rows = 0, forward_rows = 0;
+  std::uint64_t memory = 0;  // the greatest of any batch
+  double seconds = 0;
+};
+void print_dry_run(const CommonOptions& options, const Session& session, const DryRun& plan);
+
+// The first provenance lines of every output: version, command line, model.
+std::vector<std::string> provenance_lines(const std::string& word, int argc, char** argv,
+                                          const Model& model);
+
+}  // namespace m5
