@@ -85,7 +85,8 @@ class Backend {
   virtual void embed_backward(int worker, int n, int dim, int w, const std::uint8_t* window,
                               const T* dx, T* d_table, T* d_bias) = 0;
   // y = x * gain / sqrt(mean(x^2) + epsilon), by rows of d.
-  virtual void norm(int worker, int n, int dim, double epsilon, const T* x, const T* gain, T* y) = 0;
+  virtual void norm(int worker, int n, int dim, double epsilon, const T* x, const T* gain,
+                    T* y) = 0;
   // dx += (d norm / d x)^T dy; d_gain +=.
   virtual void norm_backward(int worker, int n, int dim, double epsilon, const T* x, const T* gain,
                              const T* dy, T* dx, T* d_gain) = 0;
@@ -106,14 +107,14 @@ class Backend {
   // --- attention -----------------------------------------------------------------------------
   // z' = z * sqrt(R / (R + |z|^2)) by head: z, bounded: [n][stride], components [4][H] first.
   // May run in place.
-  virtual void bound(int worker, const AttentionShape& shape, int n, std::int64_t stride, const T* z,
-                     T* bounded) = 0;
+  virtual void bound(int worker, const AttentionShape& shape, int n, std::int64_t stride,
+                     const T* z, T* bounded) = 0;
   // dz = (d z'/d z)^T d_bounded; d_bounded and dz have the stride of z; in place allowed.
   virtual void bound_backward(int worker, const AttentionShape& shape, int n, std::int64_t stride,
                               const T* z, const T* d_bounded, T* dz) = 0;
-  // S[f][c][h] += sum_i m_f(z_i,h) u[i][c][h], m_f the bare monomial; u has value_dim columns and the
-  // last column of S sums the monomials (u = 1) when unit_column, else u has value_dim + 1 columns.
-  // Sums in T over runs of kRunRows rows from the first row given, then in double.
+  // S[f][c][h] += sum_i m_f(z_i,h) u[i][c][h], m_f the bare monomial; u has value_dim columns and
+  // the last column of S sums the monomials (u = 1) when unit_column, else u has value_dim + 1
+  // columns. Sums in T over runs of kRunRows rows from the first row given, then in double.
   virtual void attention_accumulate(int worker, const AttentionShape& shape, int n, const T* z,
                                     std::int64_t z_stride, const T* u, std::int64_t u_stride,
                                     bool unit_column, double* state) = 0;
@@ -157,8 +158,8 @@ class Backend {
 
 // fp32 chains end after this many rows; sums continue in double.
 inline constexpr int kRunRows = 128;
-// A tile is the unit of work of a sweep and of every reduction: fixed, so that sums do not depend on
-// the number of threads. Tiles start at the first row of their sequence.
+// A tile is the unit of work of a sweep and of every reduction: fixed, so that sums do not depend
+// on the number of threads. Tiles start at the first row of their sequence.
 inline constexpr std::int64_t kTileRows = 2048;
 
 // Plain loops. Oracle of every operation.

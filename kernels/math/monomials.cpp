@@ -36,4 +36,12 @@ double multinomial(const Monomial& m) {
   return value;
 }
 
+std::vector<double> feature_weights(const std::vector<double>& polynomial) {
+  std::vector<double> weights;
+  for (const Monomial& m : monomials(static_cast<int>(polynomial.size()) - 1)) {
+    weights.push_back(polynomial[static_cast<std::size_t>(m.degree)] * multinomial(m));
+  }
+  return weights;
+}
+
 }  // namespace m5::kernels

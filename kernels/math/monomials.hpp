@@ -20,4 +20,7 @@ std::vector<Monomial> monomials(int order);
 // |alpha|! / alpha!
 double multinomial(const Monomial& m);
 
+// c_|alpha| |alpha|! / alpha! of every feature: what attention_scale multiplies a state by.
+std::vector<double> feature_weights(const std::vector<double>& polynomial);
+
 }  // namespace m5::kernels

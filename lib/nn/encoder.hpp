@@ -40,7 +40,8 @@ class Encoder {
   using RowSink = std::function<void(std::int64_t first_row, int n, const T* values)>;
 
   // block_rows: a multiple of kRunRows, or 0 for the backend's choice.
-  Encoder(const ModelConfig& config, kernels::Backend<T>& backend, bool training, int block_rows = 0);
+  Encoder(const ModelConfig& config, kernels::Backend<T>& backend, bool training,
+          int block_rows = 0);
   ~Encoder();
 
   const ParameterTable& table() const;

@@ -15,8 +15,9 @@ Model initial_model(const ModelConfig& config, std::uint64_t seed) {
       // The random number belongs to the position in the slab, so that the result is a function of
       // (config, seed).
       model.parameters[static_cast<std::size_t>(i)] = static_cast<float>(
-          spec.init_value +
-          (spec.init_scale > 0 ? spec.init_scale * normal(seed, static_cast<std::uint64_t>(i)) : 0));
+          spec.init_value + (spec.init_scale > 0
+                                 ? spec.init_scale * normal(seed, static_cast<std::uint64_t>(i))
+                                 : 0));
     }
   }
   return model;

@@ -26,9 +26,11 @@ ParameterTable::ParameterTable(const ModelConfig& config) {
   };
 
   const std::int64_t taps = 2 * config.window + 1;
-  embedding = add("embedding.weight", {taps, 7, d}, 1 / std::sqrt(static_cast<double>(taps)), 0, false);
+  embedding =
+      add("embedding.weight", {taps, 7, d}, 1 / std::sqrt(static_cast<double>(taps)), 0, false);
   embedding_bias = bias("embedding.bias", d);
-  // Sub-layers that write to the residual stream start small, so that its scale does not grow with L.
+  // Sub-layers that write to the residual stream start small, so that its scale does not grow with
+  // L.
   const double residual = 1 / std::sqrt(2.0 * config.layers);
   for (int l = 0; l < config.layers; ++l) {
     const std::string prefix = "layers." + std::to_string(l) + ".";

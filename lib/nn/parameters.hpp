@@ -37,7 +37,7 @@ struct ParameterTable {
   explicit ParameterTable(const ModelConfig& config);
 
   std::vector<ParameterSpec> specs;
-  std::int64_t total = 0;  // elements in the slab
+  std::int64_t total = 0;                          // elements in the slab
   std::int64_t embedding = 0, embedding_bias = 0;  // [2w+1][7][d], [d]
   std::vector<LayerOffsets> layers;
   std::int64_t final_norm = 0, head_weight = 0, head_bias = 0;  // [d], [4][d], [4]

@@ -1,0 +1,584 @@
+// Attention kernels: lanes = heads, so that no lane is idle and nothing is shuffled. Monomials come
+// from a table of those of half the degree, one product each (simd.hpp, ProductTable).
+
+#include "kernels/cpu/targets.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/simd.hpp"
+#include "kernels/math/monomials.hpp"
+#include "m5/error.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace m5::kernels::simd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Rows whose tables are made at once: 15 (p = 4) vectors a row, in L1 or L2.
+constexpr int kTableRows = 32;
+// Accumulators: kBlock x 9 of the 32 registers where there are 32.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+constexpr int kBlock = 1;
+#else
+constexpr int kBlock = 3;
+#endif
+
+// Highest chunk of columns first: 9 = the usual 8 values and the weight.
+inline int next_chunk(int columns) {
+  if (columns == 9 || (columns > 9 && columns % 8 == 1)) return 9;
+  return columns >= 8 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+}
+
+// t[row][entry][lanes] for rows of one head group.
+template <class D>
+void fill_table(D d, const ProductTable& product, int rows, const float* z, std::int64_t z_stride,
+                int heads, float* t) {
+  const std::size_t lanes = hn::Lanes(d);
+  for (int r = 0; r < rows; ++r) {
+    const float* row = z + r * z_stride;
+    float* out = t + static_cast<std::size_t>(r * product.half_features) * lanes;
+    hn::Store(hn::Set(d, 1.0f), d, out);
+    for (int f = 1; f < product.half_features; ++f) {
+      const auto parent = hn::Load(d, out + static_cast<std::size_t>(product.parent[f]) * lanes);
+      const auto factor = hn::LoadU(d, row + product.variable[f] * heads);
+      hn::Store(hn::Mul(parent, factor), d, out + static_cast<std::size_t>(f) * lanes);
+    }
+  }
+}
+
+// out[row][columns][lanes] = columns of u of one head group, ones in the last if unit.
+template <class D>
+void gather_columns(D d, int rows, const float* u, std::int64_t u_stride, int heads, int columns,
+                    bool unit, float* out) {
+  const std::size_t lanes = hn::Lanes(d);
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < columns; ++c, out += lanes) {
+      const bool one = unit && c + 1 == columns;
+      hn::Store(one ? hn::Set(d, 1.0f) : hn::LoadU(d, u + r * u_stride + c * heads), d, out);
+    }
+  }
+}
+
+// sums[f][c] += sum over rows of m_f u_c for kFeatures features from f on and kColumns columns from
+// c0 on. The arrays of accumulators live in registers: all loops over them are unrolled.
+template <int kFeatures, int kColumns, class D>
+HWY_INLINE void accumulate_block(D d, const ProductTable& product, int f, int rows, const float* t,
+                                 const float* u, int columns, int c0, float* sums) {
+  using V = hn::Vec<D>;
+  const std::size_t lanes = hn::Lanes(d);
+  V sum[kFeatures][kColumns];
+  const float *left[kFeatures], *right[kFeatures];
+  for (int i = 0; i < kFeatures; ++i) {
+    left[i] = t + static_cast<std::size_t>(product.left[f + i]) * lanes;
+    right[i] = t + static_cast<std::size_t>(product.right[f + i]) * lanes;
+    for (int c = 0; c < kColumns; ++c) {
+      sum[i][c] = hn::Load(d, sums + static_cast<std::size_t>((f + i) * columns + c0 + c) * lanes);
+    }
+  }
+  const float* row_u = u + static_cast<std::size_t>(c0) * lanes;
+  std::size_t at = 0;
+  for (int r = 0; r < rows; ++r) {
+    V m[kFeatures];
+    for (int i = 0; i < kFeatures; ++i) {
+      m[i] = hn::Mul(hn::Load(d, left[i] + at), hn::Load(d, right[i] + at));
+    }
+    for (int c = 0; c < kColumns; ++c) {
+      const V value = hn::Load(d, row_u + static_cast<std::size_t>(c) * lanes);
+      for (int i = 0; i < kFeatures; ++i) sum[i][c] = hn::MulAdd(m[i], value, sum[i][c]);
+    }
+    at += static_cast<std::size_t>(product.half_features) * lanes;
+    row_u += static_cast<std::size_t>(columns) * lanes;
+  }
+  for (int i = 0; i < kFeatures; ++i) {
+    for (int c = 0; c < kColumns; ++c) {
+      hn::Store(sum[i][c], d, sums + static_cast<std::size_t>((f + i) * columns + c0 + c) * lanes);
+    }
+  }
+}
+
+template <int kColumns, class D>
+void accumulate_columns(D d, const ProductTable& product, int features, int rows, const float* t,
+                        const float* u, int columns, int c0, float* sums) {
+  int f = 0;
+  for (; f + kBlock <= features; f += kBlock) {
+    accumulate_block<kBlock, kColumns>(d, product, f, rows, t, u, columns, c0, sums);
+  }
+  for (; f < features; ++f) {
+    accumulate_block<1, kColumns>(d, product, f, rows, t, u, columns, c0, sums);
+  }
+}
+
+// state[f][c][h] += sums[f][c][lanes], in double.
+template <class D>
+void add_to_state(D d, const float* sums, std::int64_t count, int heads, double* state) {
+  const hn::Repartition<double, D> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const std::size_t lanes = hn::Lanes(d), step = hn::Lanes(dd);
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (std::size_t lane = 0; lane < lanes; lane += step) {
+      double* out = state + i * heads + static_cast<std::int64_t>(lane);
+      const auto part =
+          hn::PromoteTo(dd, hn::Load(df, sums + static_cast<std::size_t>(i) * lanes + lane));
+      hn::StoreU(hn::Add(hn::LoadU(dd, out), part), dd, out);
+    }
+  }
+}
+
+template <class D>
+void accumulate_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+                      std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit,
+                      double* state) {
+  const ProductTable& product = product_table(shape.order);
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  const int columns = shape.columns(), features = shape.features, heads = shape.heads;
+  const std::size_t table_size =
+      static_cast<std::size_t>(kTableRows * product.half_features * lanes);
+  const std::size_t u_size = static_cast<std::size_t>(kTableRows * columns * lanes);
+  const std::size_t sums_size = static_cast<std::size_t>(features * columns * lanes);
+  float* t = scratch.floats(table_size + u_size + sums_size);
+  float* group_u = t + table_size;
+  float* sums = group_u + u_size;
+  for (int h = 0; h < heads; h += lanes) {
+    for (int run = 0; run < n; run += kRunRows) {
+      std::fill_n(sums, sums_size, 0.0f);
+      const int run_end = std::min(n, run + kRunRows);
+      for (int start = run; start < run_end; start += kTableRows) {
+        const int rows = std::min(kTableRows, run_end - start);
+        fill_table(d, product, rows, z + start * z_stride + h, z_stride, heads, t);
+        gather_columns(d, rows, u + start * u_stride + h, u_stride, heads, columns, unit, group_u);
+        for (int c = 0; c < columns;) {
+          const int chunk = next_chunk(columns - c);
+          switch (chunk) {
+            case 9:
+              accumulate_columns<9>(d, product, features, rows, t, group_u, columns, c, sums);
+              break;
+            case 8:
+              accumulate_columns<8>(d, product, features, rows, t, group_u, columns, c, sums);
+              break;
+            case 4:
+              accumulate_columns<4>(d, product, features, rows, t, group_u, columns, c, sums);
+              break;
+            case 2:
+              accumulate_columns<2>(d, product, features, rows, t, group_u, columns, c, sums);
+              break;
+            default:
+              accumulate_columns<1>(d, product, features, rows, t, group_u, columns, c, sums);
+              break;
+          }
+          c += chunk;
+        }
+      }
+      add_to_state(d, sums, static_cast<std::int64_t>(features) * columns, heads, state + h);
+    }
+  }
+}
+
+// out[row][c] = sum_f m_f state[f][c] for kRows rows and kColumns columns.
+template <int kRows, int kColumns, class D>
+HWY_INLINE void apply_block(D d, const ProductTable& product, int features, const float* t,
+                            const float* state, int state_columns, int heads, float* out,
+                            std::int64_t out_stride) {
+  using V = hn::Vec<D>;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t row_size = static_cast<std::size_t>(product.half_features) * lanes;
+  V sum[kRows][kColumns];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) sum[r][c] = hn::Zero(d);
+  }
+  for (int f = 0; f < features; ++f) {
+    const float* left = t + static_cast<std::size_t>(product.left[f]) * lanes;
+    const float* right = t + static_cast<std::size_t>(product.right[f]) * lanes;
+    V m[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      const std::size_t at = static_cast<std::size_t>(r) * row_size;
+      m[r] = hn::Mul(hn::Load(d, left + at), hn::Load(d, right + at));
+    }
+    const float* s = state + static_cast<std::int64_t>(f) * state_columns * heads;
+    for (int c = 0; c < kColumns; ++c) {
+      const V value = hn::LoadU(d, s + c * heads);
+      for (int r = 0; r < kRows; ++r) sum[r][c] = hn::MulAdd(m[r], value, sum[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) hn::StoreU(sum[r][c], d, out + r * out_stride + c * heads);
+  }
+}
+
+template <int kColumns, class D>
+void apply_rows(D d, const ProductTable& product, int features, int rows, const float* t,
+                const float* state, int state_columns, int heads, float* out,
+                std::int64_t out_stride) {
+  const std::size_t row_size = static_cast<std::size_t>(product.half_features) * hn::Lanes(d);
+  int r = 0;
+  for (; r + kBlock <= rows; r += kBlock) {
+    apply_block<kBlock, kColumns>(d, product, features, t + static_cast<std::size_t>(r) * row_size,
+                                  state, state_columns, heads, out + r * out_stride, out_stride);
+  }
+  for (; r < rows; ++r) {
+    apply_block<1, kColumns>(d, product, features, t + static_cast<std::size_t>(r) * row_size,
+                             state, state_columns, heads, out + r * out_stride, out_stride);
+  }
+}
+
+template <class D>
+void apply_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+                 std::int64_t z_stride, const float* state, int columns, float* out,
+                 std::int64_t out_stride) {
+  const ProductTable& product = product_table(shape.order);
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  const int features = shape.features, heads = shape.heads, all = shape.columns();
+  float* t = scratch.floats(static_cast<std::size_t>(kTableRows * product.half_features * lanes));
+  for (int h = 0; h < heads; h += lanes) {
+    for (int start = 0; start < n; start += kTableRows) {
+      const int rows = std::min(kTableRows, n - start);
+      fill_table(d, product, rows, z + start * z_stride + h, z_stride, heads, t);
+      for (int c = 0; c < columns;) {
+        const int chunk = next_chunk(columns - c);
+        const float* s = state + c * heads + h;
+        float* o = out + start * out_stride + c * heads + h;
+        switch (chunk) {
+          case 9:
+            apply_rows<9>(d, product, features, rows, t, s, all, heads, o, out_stride);
+            break;
+          case 8:
+            apply_rows<8>(d, product, features, rows, t, s, all, heads, o, out_stride);
+            break;
+          case 4:
+            apply_rows<4>(d, product, features, rows, t, s, all, heads, o, out_stride);
+            break;
+          case 2:
+            apply_rows<2>(d, product, features, rows, t, s, all, heads, o, out_stride);
+            break;
+          default:
+            apply_rows<1>(d, product, features, rows, t, s, all, heads, o, out_stride);
+            break;
+        }
+        c += chunk;
+      }
+    }
+  }
+}
+
+// dt += the gradient of sum_f m_f (state[f] . u) in the table entries, for kRows rows at once so
+// that a load of the state serves all of them.
+template <int kRows, class D>
+HWY_INLINE void pull_back_block(D d, const ProductTable& product, int features, const float* t,
+                                const float* state, int heads, const float* u, int columns,
+                                float* dt) {
+  using V = hn::Vec<D>;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t row_size = static_cast<std::size_t>(product.half_features) * lanes;
+  const std::size_t u_size = static_cast<std::size_t>(columns) * lanes;
+  for (int f = 0; f < features; ++f) {
+    V dm[kRows];
+    for (int r = 0; r < kRows; ++r) dm[r] = hn::Zero(d);
+    const float* s = state + static_cast<std::int64_t>(f) * columns * heads;
+    for (int c = 0; c < columns; ++c) {
+      const V value = hn::LoadU(d, s + c * heads);
+      for (int r = 0; r < kRows; ++r) {
+        const std::size_t at =
+            static_cast<std::size_t>(r) * u_size + static_cast<std::size_t>(c) * lanes;
+        dm[r] = hn::MulAdd(value, hn::Load(d, u + at), dm[r]);
+      }
+    }
+    const std::size_t left = static_cast<std::size_t>(product.left[f]) * lanes;
+    const std::size_t right = static_cast<std::size_t>(product.right[f]) * lanes;
+    for (int r = 0; r < kRows; ++r) {
+      const std::size_t at = static_cast<std::size_t>(r) * row_size;
+      const V a = hn::Load(d, t + at + left), b = hn::Load(d, t + at + right);
+      hn::Store(hn::MulAdd(dm[r], b, hn::Load(d, dt + at + left)), d, dt + at + left);
+      hn::Store(hn::MulAdd(dm[r], a, hn::Load(d, dt + at + right)), d, dt + at + right);
+    }
+  }
+}
+
+template <class D>
+void pull_back_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+                     std::int64_t z_stride, const float* state, const float* u,
+                     std::int64_t u_stride, bool unit, float* dz, std::int64_t dz_stride) {
+  const ProductTable& product = product_table(shape.order);
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  const int features = shape.features, heads = shape.heads, columns = shape.columns();
+  const std::size_t row_size = static_cast<std::size_t>(product.half_features * lanes);
+  const std::size_t u_row = static_cast<std::size_t>(columns * lanes);
+  float* t = scratch.floats(kTableRows * (2 * row_size + u_row));
+  float* dt = t + kTableRows * row_size;
+  float* group_u = dt + kTableRows * row_size;
+  constexpr int kRows = kBlock == 1 ? 2 : 4;
+  for (int h = 0; h < heads; h += lanes) {
+    for (int start = 0; start < n; start += kTableRows) {
+      const int rows = std::min(kTableRows, n - start);
+      fill_table(d, product, rows, z + start * z_stride + h, z_stride, heads, t);
+      gather_columns(d, rows, u + start * u_stride + h, u_stride, heads, columns, unit, group_u);
+      std::fill_n(dt, static_cast<std::size_t>(rows) * row_size, 0.0f);
+      int r = 0;
+      for (; r + kRows <= rows; r += kRows) {
+        const auto i = static_cast<std::size_t>(r);
+        pull_back_block<kRows>(d, product, features, t + i * row_size, state + h, heads,
+                               group_u + i * u_row, columns, dt + i * row_size);
+      }
+      for (; r < rows; ++r) {
+        const auto i = static_cast<std::size_t>(r);
+        pull_back_block<1>(d, product, features, t + i * row_size, state + h, heads,
+                           group_u + i * u_row, columns, dt + i * row_size);
+      }
+      // Down the table: t_f = t_parent z_variable.
+      for (r = 0; r < rows; ++r) {
+        const float* row_t = t + static_cast<std::size_t>(r) * row_size;
+        float* row_dt = dt + static_cast<std::size_t>(r) * row_size;
+        const float* row_z = z + (start + r) * z_stride + h;
+        float* out = dz + (start + r) * dz_stride + h;
+        auto g0 = hn::Zero(d), g1 = g0, g2 = g0, g3 = g0;
+        for (int f = product.half_features - 1; f > 0; --f) {
+          const std::size_t parent = static_cast<std::size_t>(product.parent[f] * lanes);
+          const auto df = hn::Load(d, row_dt + f * lanes);
+          const auto by_z = hn::Mul(df, hn::Load(d, row_t + parent));
+          switch (product.variable[f]) {
+            case 0:
+              g0 = hn::Add(g0, by_z);
+              break;
+            case 1:
+              g1 = hn::Add(g1, by_z);
+              break;
+            case 2:
+              g2 = hn::Add(g2, by_z);
+              break;
+            default:
+              g3 = hn::Add(g3, by_z);
+              break;
+          }
+          const auto zv = hn::LoadU(d, row_z + product.variable[f] * heads);
+          hn::Store(hn::MulAdd(df, zv, hn::Load(d, row_dt + parent)), d, row_dt + parent);
+        }
+        hn::StoreU(g0, d, out);
+        hn::StoreU(g1, d, out + heads);
+        hn::StoreU(g2, d, out + 2 * heads);
+        hn::StoreU(g3, d, out + 3 * heads);
+      }
+    }
+  }
+}
+
+template <class D>
+void divide_lanes(D d, const AttentionShape& shape, int n, const float* u, float* o,
+                  float* weight) {
+  const int heads = shape.heads, dv = shape.value_dim;
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  for (int i = 0; i < n; ++i, u += (dv + 1) * heads, o += dv * heads, weight += heads) {
+    for (int h = 0; h < heads; h += lanes) {
+      const auto sum = hn::LoadU(d, u + dv * heads + h);
+      const auto inverse = hn::Div(hn::Set(d, 1.0f), sum);
+      hn::StoreU(sum, d, weight + h);
+      for (int c = 0; c < dv; ++c) {
+        hn::StoreU(hn::Mul(hn::LoadU(d, u + c * heads + h), inverse), d, o + c * heads + h);
+      }
+    }
+  }
+}
+
+template <class D>
+void divide_backward_lanes(D d, const AttentionShape& shape, int n, const float* o,
+                           const float* weight, const float* d_o, float* du) {
+  const int heads = shape.heads, dv = shape.value_dim;
+  const auto lanes = static_cast<int>(hn::Lanes(d));
+  for (int i = 0; i < n; ++i) {
+    for (int h = 0; h < heads; h += lanes) {
+      const auto inverse = hn::Div(hn::Set(d, 1.0f), hn::LoadU(d, weight + h));
+      auto dot = hn::Zero(d);
+      for (int c = 0; c < dv; ++c) {
+        const auto g = hn::Mul(hn::LoadU(d, d_o + c * heads + h), inverse);
+        dot = hn::MulAdd(g, hn::LoadU(d, o + c * heads + h), dot);
+        hn::StoreU(g, d, du + c * heads + h);
+      }
+      hn::StoreU(hn::Neg(dot), d, du + dv * heads + h);
+    }
+    o += dv * heads;
+    d_o += dv * heads;
+    du += (dv + 1) * heads;
+    weight += heads;
+  }
+}
+
+// s = sqrt(R / (R + |z|^2)); calls use(component pointer offset) per head group.
+template <class D>
+void bound_lanes(D d, const AttentionShape& shape, int n, std::int64_t stride, const float* z,
+                 float* bounded) {
+  const int heads = shape.heads;
+  const auto limit = hn::Set(d, static_cast<float>(shape.bound));
+  for (int i = 0; i < n; ++i, z += stride, bounded += stride) {
+    for (int h = 0; h < heads; h += static_cast<int>(hn::Lanes(d))) {
+      auto square = limit;
+      for (int a = 0; a < 4; ++a) {
+        const auto za = hn::LoadU(d, z + a * heads + h);
+        square = hn::MulAdd(za, za, square);
+      }
+      const auto s = hn::Sqrt(hn::Div(limit, square));
+      for (int a = 0; a < 4; ++a) {
+        hn::StoreU(hn::Mul(s, hn::LoadU(d, z + a * heads + h)), d, bounded + a * heads + h);
+      }
+    }
+  }
+}
+
+// dz = s (dz' - z' (z'.dz') / R)
+template <class D>
+void bound_backward_lanes(D d, const AttentionShape& shape, int n, std::int64_t stride,
+                          const float* z, const float* d_bounded, float* dz) {
+  const int heads = shape.heads;
+  const auto limit = hn::Set(d, static_cast<float>(shape.bound));
+  for (int i = 0; i < n; ++i, z += stride, d_bounded += stride, dz += stride) {
+    for (int h = 0; h < heads; h += static_cast<int>(hn::Lanes(d))) {
+      auto square = limit, dot = hn::Zero(d);
+      for (int a = 0; a < 4; ++a) {
+        const auto za = hn::LoadU(d, z + a * heads + h);
+        square = hn::MulAdd(za, za, square);
+        dot = hn::MulAdd(za, hn::LoadU(d, d_bounded + a * heads + h), dot);
+      }
+      const auto s = hn::Sqrt(hn::Div(limit, square));
+      // z' (z'.dz') / R = z s^2 (z.dz') / R = z (z.dz') / (R + |z|^2)
+      const auto along = hn::Div(dot, square);
+      for (int a = 0; a < 4; ++a) {
+        const auto za = hn::LoadU(d, z + a * heads + h);
+        const auto g = hn::LoadU(d, d_bounded + a * heads + h);
+        hn::StoreU(hn::Mul(s, hn::NegMulAdd(za, along, g)), d, dz + a * heads + h);
+      }
+    }
+  }
+}
+
+// Full vectors where they divide the heads, else vectors of 8: heads are a multiple of 8.
+#define M5_BY_LANES(function, ...)                                    \
+  const hn::ScalableTag<float> full;                                  \
+  if (static_cast<std::size_t>(shape.heads) % hn::Lanes(full) == 0) { \
+    function(full, __VA_ARGS__);                                      \
+  } else {                                                            \
+    function(hn::CappedTag<float, 8>(), __VA_ARGS__);                 \
+  }
+
+void accumulate(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+                std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit,
+                double* state) {
+  M5_BY_LANES(accumulate_lanes, scratch, shape, n, z, z_stride, u, u_stride, unit, state)
+}
+void apply(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+           std::int64_t z_stride, const float* state, int columns, float* out,
+           std::int64_t out_stride) {
+  M5_BY_LANES(apply_lanes, scratch, shape, n, z, z_stride, state, columns, out, out_stride)
+}
+void pull_back(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+               std::int64_t z_stride, const float* state, const float* u, std::int64_t u_stride,
+               bool unit, float* dz, std::int64_t dz_stride) {
+  M5_BY_LANES(pull_back_lanes, scratch, shape, n, z, z_stride, state, u, u_stride, unit, dz,
+              dz_stride)
+}
+void divide(const AttentionShape& shape, int n, const float* u, float* o, float* weight) {
+  M5_BY_LANES(divide_lanes, shape, n, u, o, weight)
+}
+void divide_backward(const AttentionShape& shape, int n, const float* o, const float* weight,
+                     const float* d_o, float* du) {
+  M5_BY_LANES(divide_backward_lanes, shape, n, o, weight, d_o, du)
+}
+void bound(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
+           float* bounded) {
+  M5_BY_LANES(bound_lanes, shape, n, stride, z, bounded)
+}
+void bound_backward(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
+                    const float* d_bounded, float* dz) {
+  M5_BY_LANES(bound_backward_lanes, shape, n, stride, z, d_bounded, dz)
+}
+#undef M5_BY_LANES
+
+}  // namespace HWY_NAMESPACE
+}  // namespace m5::kernels::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace m5::kernels::simd {
+
+const ProductTable& product_table(int order) {
+  static const auto make = [](int p) {
+    const std::vector<Monomial> all = monomials(p), half = monomials(p / 2);
+    ProductTable table;
+    table.half_features = static_cast<int>(half.size());
+    for (const Monomial& m : half) {
+      table.parent.push_back(m.parent);
+      table.variable.push_back(m.variable);
+    }
+    const auto find = [&](const std::array<int, 4>& exponent) {
+      const auto at = std::find_if(half.begin(), half.end(),
+                                   [&](const Monomial& m) { return m.exponent == exponent; });
+      return static_cast<int>(at - half.begin());
+    };
+    for (const Monomial& m : all) {
+      std::array<int, 4> left = {}, right = m.exponent;
+      for (std::size_t a = 0, degree = 0; a < 4; ++a) {
+        while (right[a] > 0 && degree < static_cast<std::size_t>(p) / 2) {
+          ++left[a];
+          --right[a];
+          ++degree;
+        }
+      }
+      table.left.push_back(find(left));
+      table.right.push_back(find(right));
+    }
+    return table;
+  };
+  static const ProductTable tables[4] = {make(2), make(4), make(6), make(8)};
+  return tables[order / 2 - 1];
+}
+
+float* Scratch::floats(std::size_t count) {
+  constexpr std::size_t kAlign = 64;
+  if (data_.size() < count + kAlign / sizeof(float)) data_.resize(count + kAlign / sizeof(float));
+  const auto address = reinterpret_cast<std::uintptr_t>(data_.data());
+  return data_.data() + (kAlign - address % kAlign) % kAlign / sizeof(float);
+}
+
+HWY_EXPORT(accumulate);
+HWY_EXPORT(apply);
+HWY_EXPORT(pull_back);
+HWY_EXPORT(divide);
+HWY_EXPORT(divide_backward);
+HWY_EXPORT(bound);
+HWY_EXPORT(bound_backward);
+
+void accumulate(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+                std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit,
+                double* state) {
+  HWY_DYNAMIC_DISPATCH(accumulate)(scratch, shape, n, z, z_stride, u, u_stride, unit, state);
+}
+void apply(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+           std::int64_t z_stride, const float* state, int columns, float* out,
+           std::int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(apply)(scratch, shape, n, z, z_stride, state, columns, out, out_stride);
+}
+void pull_back(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
+               std::int64_t z_stride, const float* state, const float* u, std::int64_t u_stride,
+               bool unit, float* dz, std::int64_t dz_stride) {
+  HWY_DYNAMIC_DISPATCH(pull_back)
+  (scratch, shape, n, z, z_stride, state, u, u_stride, unit, dz, dz_stride);
+}
+void divide(const AttentionShape& shape, int n, const float* u, float* o, float* weight) {
+  HWY_DYNAMIC_DISPATCH(divide)(shape, n, u, o, weight);
+}
+void divide_backward(const AttentionShape& shape, int n, const float* o, const float* weight,
+                     const float* d_o, float* du) {
+  HWY_DYNAMIC_DISPATCH(divide_backward)(shape, n, o, weight, d_o, du);
+}
+void bound(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
+           float* bounded) {
+  HWY_DYNAMIC_DISPATCH(bound)(shape, n, stride, z, bounded);
+}
+void bound_backward(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
+                    const float* d_bounded, float* dz) {
+  HWY_DYNAMIC_DISPATCH(bound_backward)(shape, n, stride, z, d_bounded, dz);
+}
+
+}  // namespace m5::kernels::simd
+#endif

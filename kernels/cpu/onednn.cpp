@@ -1,0 +1,230 @@
+#include "kernels/cpu/onednn.hpp"
+
+#include <array>
+#include <dnnl.hpp>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "m5/error.hpp"
+
+// oneDNN's OpenMP runtime comes with it, or not at all (builds on TBB or without threads).
+extern "C" __attribute__((weak)) void omp_set_num_threads(int);
+
+namespace m5::kernels {
+
+namespace {
+
+using dnnl::memory;
+using Dims = memory::dims;
+using Type = memory::data_type;
+using Tag = memory::format_tag;
+using Then = Backend<float>::Then;
+
+const dnnl::engine& engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::stream& stream() {
+  thread_local dnnl::stream mine(engine());
+  return mine;
+}
+
+// Memory of the calling thread: scratchpads and converted operands.
+std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
+  thread_local std::array<std::vector<std::uint8_t>, 2> slots;
+  auto& buffer = slots[static_cast<std::size_t>(slot)];
+  if (buffer.size() < bytes) buffer.resize(bytes);
+  return buffer;
+}
+
+[[noreturn]] void fail(const dnnl::error& e) {
+  throw Error(ErrorKind::kInternal, std::string("oneDNN: ") + e.what());
+}
+
+#if DNNL_VERSION_MAJOR >= 3
+void append_gelu(dnnl::post_ops& ops) {
+  ops.append_eltwise(dnnl::algorithm::eltwise_gelu_tanh, 0.f, 0.f);
+}
+void append_sum(dnnl::post_ops& ops) { ops.append_sum(1.f); }
+#else
+void append_gelu(dnnl::post_ops& ops) {
+  ops.append_eltwise(1.f, dnnl::algorithm::eltwise_gelu_tanh, 0.f, 0.f);
+}
+void append_sum(dnnl::post_ops& ops) { ops.append_sum(1.f); }
+#endif
+
+dnnl::matmul::primitive_desc matmul_desc(const memory::desc& src, const memory::desc& weights,
+                                         const memory::desc& bias, const memory::desc& dst,
+                                         const dnnl::primitive_attr& attr) {
+#if DNNL_VERSION_MAJOR >= 3
+  return bias ? dnnl::matmul::primitive_desc(engine(), src, weights, bias, dst, attr)
+              : dnnl::matmul::primitive_desc(engine(), src, weights, dst, attr);
+#else
+  return bias.is_zero()
+             ? dnnl::matmul::primitive_desc(dnnl::matmul::desc(src, weights, dst), attr, engine())
+             : dnnl::matmul::primitive_desc(dnnl::matmul::desc(src, weights, bias, dst), attr,
+                                            engine());
+#endif
+}
+
+// y[M][out] = x[M][in] B[in][out], one packed B and a primitive for each M and epilogue.
+class Product {
+ public:
+  Product(int in, int out, bool bf16) : in_(in), out_(out), bf16_(bf16) {}
+
+  void pack(const float* weight, Tag layout, const float* bias) {
+    std::lock_guard lock(mutex_);
+    const Dims dims = {in_, out_};
+    if (!packed_) {
+      // The layout a mid-sized block likes best; the other block sizes take it as given.
+      const auto pd = descriptor(kPackRows, Then::kStore, bias != nullptr,
+                                 memory::desc(dims, type(), Tag::any));
+      packed_ = memory(pd.weights_desc(), engine());
+    }
+    memory source({dims, Type::f32, layout}, engine(), const_cast<float*>(weight));
+    dnnl::reorder(source, packed_).execute(stream(), source, packed_);
+    stream().wait();
+    bias_.assign(bias, bias ? bias + out_ : bias);
+  }
+
+  void run(int n, const float* x, float* y, Then then) const {
+    const int rows = (n + kRowStep - 1) / kRowStep * kRowStep;
+    const Entry& entry = find(rows, then);
+    const memory::desc src_desc({rows, in_}, type(), Tag::ab);
+    memory src(src_desc, engine(), const_cast<float*>(x));
+    if (bf16_) {
+      memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), const_cast<float*>(x));
+      src = memory(src_desc, engine(), thread_bytes(1, src_desc.get_size()).data());
+      entry.convert.execute(stream(), {{DNNL_ARG_FROM, wide}, {DNNL_ARG_TO, src}});
+    }
+    memory dst({{rows, out_}, Type::f32, Tag::ab}, engine(), y);
+    memory scratch(entry.scratch, engine(), thread_bytes(0, entry.scratch.get_size() + 1).data());
+    std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, src},
+                                            {DNNL_ARG_WEIGHTS, packed_},
+                                            {DNNL_ARG_DST, dst},
+                                            {DNNL_ARG_SCRATCHPAD, scratch}};
+    if (!bias_.empty()) {
+      args.emplace(DNNL_ARG_BIAS, memory({{1, out_}, Type::f32, Tag::ab}, engine(),
+                                         const_cast<float*>(bias_.data())));
+    }
+    entry.primitive.execute(stream(), args);
+    stream().wait();
+  }
+
+ private:
+  static constexpr int kPackRows = 256;
+  struct Entry {
+    dnnl::matmul primitive;
+    dnnl::reorder convert;  // fp32 rows to bf16
+    memory::desc scratch;
+  };
+
+  Type type() const { return bf16_ ? Type::bf16 : Type::f32; }
+
+  dnnl::matmul::primitive_desc descriptor(int rows, Then then, bool with_bias,
+                                          const memory::desc& weights) const {
+    dnnl::post_ops ops;
+    if (then == Then::kAdd) append_sum(ops);
+    if (then == Then::kGelu) append_gelu(ops);
+    dnnl::primitive_attr attr;
+    attr.set_post_ops(ops);
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const memory::desc bias =
+        with_bias ? memory::desc({1, out_}, Type::f32, Tag::ab) : memory::desc();
+    return matmul_desc({{rows, in_}, type(), Tag::ab}, weights, bias,
+                       {{rows, out_}, Type::f32, Tag::ab}, attr);
+  }
+
+  const Entry& find(int rows, Then then) const {
+    std::lock_guard lock(mutex_);
+    auto [at, fresh] = entries_.try_emplace({rows, static_cast<int>(then)});
+    if (fresh) {
+      const auto pd = descriptor(rows, then, !bias_.empty(), packed_.get_desc());
+      at->second = {dnnl::matmul(pd), {}, pd.scratchpad_desc()};
+      if (bf16_) {
+        const memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), nullptr);
+        const memory narrow({{rows, in_}, Type::bf16, Tag::ab}, engine(), nullptr);
+        at->second.convert = dnnl::reorder(wide, narrow);
+      }
+    }
+    return at->second;  // std::map: references stay valid
+  }
+
+  const int in_, out_;
+  const bool bf16_;
+  memory packed_;
+  std::vector<float> bias_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::pair<int, int>, Entry> entries_;
+};
+
+}  // namespace
+
+struct OneDnnLinear::Impl {
+  Impl(int in_, int out_, bool backward, bool bf16) : in(in_), out(out_), forward(in_, out_, bf16) {
+    if (backward) backward_product = std::make_unique<Product>(out_, in_, bf16);
+  }
+  int in, out;
+  Product forward;                            // x W^T
+  std::unique_ptr<Product> backward_product;  // dy W
+};
+
+OneDnnLinear::OneDnnLinear(int in, int out, bool backward, bool bf16)
+    : impl_(std::make_unique<Impl>(in, out, backward, bf16)) {}
+OneDnnLinear::~OneDnnLinear() = default;
+
+void OneDnnLinear::pack(const float* weight, const float* bias) try {
+  use_one_thread();
+  impl_->forward.pack(weight, Tag::ba, bias);  // W[out][in] read as its transpose
+  if (impl_->backward_product) impl_->backward_product->pack(weight, Tag::ab, nullptr);
+} catch (const dnnl::error& e) {
+  fail(e);
+}
+
+void OneDnnLinear::forward(int n, const float* x, float* y, Then then) const try {
+  impl_->forward.run(n, x, y, then);
+} catch (const dnnl::error& e) {
+  fail(e);
+}
+
+void OneDnnLinear::backward_input(int n, const float* dy, float* dx, bool add) const try {
+  impl_->backward_product->run(n, dy, dx, add ? Then::kAdd : Then::kStore);
+} catch (const dnnl::error& e) {
+  fail(e);
+}
+
+void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight) {
+  if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
+    throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
+  }
+}
+
+void use_one_thread() {
+  thread_local bool done = false;
+  if (done) return;
+  if (omp_set_num_threads) omp_set_num_threads(1);
+  done = true;
+}
+
+void cap_onednn_isa(const std::string& highway_target) {
+  const auto isa = highway_target == "AVX2"                                 ? dnnl::cpu_isa::avx2
+                   : highway_target == "SSE4" || highway_target == "EMU128" ? dnnl::cpu_isa::sse41
+                                                                            : dnnl::cpu_isa::all;
+  dnnl::set_max_cpu_isa(
+      isa);  // refused once a primitive exists: then the products stay as they are
+}
+
+std::string onednn_version() {
+  const dnnl_version_t* v = dnnl_version();
+  return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+}
+
+bool cpu_has_native_bf16() {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (isa & bf16) == bf16;
+}
+
+}  // namespace m5::kernels

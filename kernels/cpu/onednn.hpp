@@ -1,0 +1,40 @@
+// Matrix products by oneDNN 2.x or 3.x: single-threaded calls on packed weights.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/backend.hpp"
+
+namespace m5::kernels {
+
+// Rows of x and y are computed in steps of this many: memory behind row n up to the next multiple
+// is read and written.
+inline constexpr int kRowStep = 64;
+
+class OneDnnLinear : public Linear<float> {
+ public:
+  OneDnnLinear(int in, int out, bool backward, bool bf16);
+  ~OneDnnLinear() override;
+
+  void pack(const float* weight, const float* bias);  // W[out][in]
+  void forward(int n, const float* x, float* y, Backend<float>::Then then) const;
+  void backward_input(int n, const float* dy, float* dx, bool add) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// d_weight[out][in] += dy[n][out]^T x[n][in], fp32.
+void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight);
+
+// Makes oneDNN use the calling thread alone; once per thread.
+void use_one_thread();
+// Caps the instruction set to match a forced one (before the first product).
+void cap_onednn_isa(const std::string& highway_target);
+std::string onednn_version();
+bool cpu_has_native_bf16();
+
+}  // namespace m5::kernels

@@ -1,0 +1,162 @@
+// What forward (encoder.cpp) and backward (encoder_backward.cpp) share.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "nn/encoder.hpp"
+#include "nn/layout.hpp"
+#include "nn/ordered_sum.hpp"
+
+namespace m5 {
+
+// Position in [0, length) of an unwrapped one, or -1 outside a linear sequence.
+inline std::int64_t wrap(const TokenView& sequence, std::int64_t position) {
+  if (position >= 0 && position < sequence.length) return position;
+  if (!sequence.circular) return -1;
+  position %= sequence.length;
+  return position < 0 ? position + sequence.length : position;
+}
+
+// The memory one worker needs for one block of rows; shapes per row in comments.
+template <class T>
+struct Workspace {
+  Workspace(int worker, kernels::Backend<T>& backend, const ModelConfig& config, int block,
+            int conv_halo, bool training);
+
+  const int id;  // of the worker
+
+  kernels::Buffer<T> x;       // [d] residual stream, before and after a sub-layer
+  kernels::Buffer<T> h;       // [d] normed
+  kernels::Buffer<T> q;       // [4H]
+  kernels::Buffer<T> kv;      // [(4+dv)H]
+  kernels::Buffer<T> o;       // [dv H] attention output
+  kernels::Buffer<T> weight;  // [H] sum of attention weights
+  kernels::Buffer<T> up;      // [ff] after gelu
+  kernels::Buffer<T> window;  // [d], block + 2 halo rows: normed input of the local convolution
+  kernels::Buffer<T> logp;    // [4]
+  // Training only.
+  kernels::Buffer<T> a;         // [d] residual stream between attention and feed-forward
+  kernels::Buffer<T> h2;        // [d] normed a
+  kernels::Buffer<T> q_raw;     // [4H] before bounding
+  kernels::Buffer<T> kv_raw;    // [(4+dv)H]
+  kernels::Buffer<T> up_raw;    // [ff] before gelu
+  kernels::Buffer<T> dx, dh;    // [d]
+  kernels::Buffer<T> d_o;       // [dv H]
+  kernels::Buffer<T> du;        // [(dv+1) H]
+  kernels::Buffer<T> dq;        // [4H]
+  kernels::Buffer<T> dkv;       // [(4+dv)H]
+  kernels::Buffer<T> d_up;      // [ff]
+  kernels::Buffer<T> d_window;  // [d], block + 2 halo rows
+  std::vector<Token> tokens;    // block + 2w
+};
+
+template <class T>
+struct Encoder<T>::Impl {
+  using Linear = kernels::Linear<T>;
+  using Work = Workspace<T>;
+  struct Layer {
+    std::unique_ptr<Linear> query, key_value, output, up, down;
+  };
+
+  Impl(const ModelConfig& config, kernels::Backend<T>& backend, bool training, int block_rows);
+  void set_parameters(const T* values);
+
+  // --- forward (encoder.cpp): the state of one call
+  struct Pass;
+  void embed_sweep(Pass& pass);
+  void conv_sweep(Pass& pass, int l);
+  void layer_sweep(Pass& pass, int l);  // query half and feed-forward of l, key half of l + 1
+  void run_to(Pass& pass, int layers);
+  void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
+
+  // Indices [begin, end) into the ascending rows that lie in the tile.
+  static std::pair<std::int64_t, std::int64_t> rows_of_tile(std::span<const std::int64_t> rows,
+                                                            const Tile& tile);
+  void gather(const T* x, std::span<const std::int64_t> rows, T* out) const;
+
+  void query_half(Work& w, int l, const T* state, int n);
+  void feed_forward(Work& w, int l, int n);
+  void key_half(Work& w, int l, int n, double* state);
+  void norm_rows(int worker, int n, const T* x, std::int64_t gain, T* y);
+  // Ends a tile whose stage `l` input is complete: halos for the convolution, or nothing.
+  void save_halo(Pass& pass, int worker, std::int64_t tile, int l);
+  void fill_conv_window(Pass& pass, int worker, const Tile& tile, int l, int start, int n);
+  void token_window(Pass& pass, Work& w, const Tile& tile, int start, int n);
+
+  // --- backward (encoder_backward.cpp)
+  void backward(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
+                T* log_probs);
+  void loss_sweep(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
+                  T* log_probs);
+  void query_backward_sweep(Pass& pass, int l, double* gradient);
+  void key_backward_sweep(Pass& pass, int l, double* gradient);
+  void conv_backward_sweep(Pass& pass, int l, double* gradient);
+  void embed_backward_sweep(Pass& pass, double* gradient);
+  void recompute(Work& w, int l, const T* state, int n);
+  // w.dx: in, gradient of the layer's output; out, of its input by way of the query half. d is the
+  // slab of gradients from offset `base` on.
+  void layer_backward(Work& w, int l, const T* state, int n, T* d, std::int64_t base,
+                      double* d_state);
+
+  const T* parameter(std::int64_t offset) const { return parameters.data() + offset; }
+  int conv_halo(int l) const {
+    if (!config.has_conv(l)) return 0;
+    const LocalConv& c = config.local_conv[static_cast<std::size_t>(l)];
+    return (c.width - 1) / 2 * c.dilation;
+  }
+  int max_conv_halo() const {
+    int halo = 0;
+    for (int l = 0; l < config.layers; ++l) halo = std::max(halo, conv_halo(l));
+    return halo;
+  }
+  Work& work(int worker) { return *workspaces[static_cast<std::size_t>(worker)]; }
+  const Layer& layer(int l) const { return layers[static_cast<std::size_t>(l)]; }
+  const LayerOffsets& offsets(int l) const { return table.layers[static_cast<std::size_t>(l)]; }
+
+  const ModelConfig config;
+  const ParameterTable table;
+  kernels::Backend<T>& backend;
+  const bool training;
+  const int block;
+  kernels::AttentionShape shape;
+  kernels::Buffer<T> parameters;
+  std::vector<Layer> layers;
+  std::vector<std::unique_ptr<Work>> workspaces;
+};
+
+// One forward (and backward) over a batch. In inference the residual stream exists once and is
+// updated in place; in training every sweep writes a stage of its own, which backward reads.
+template <class T>
+struct Encoder<T>::Impl::Pass {
+  Pass(Impl& impl, Batch batch);
+
+  // Residual stream entering layer l: before (conv_done = false) or after its local convolution.
+  T* stage(int l, bool conv_done) {
+    return stages[stages.size() == 1 ? 0 : static_cast<std::size_t>(2 * l + conv_done)].data();
+  }
+  T* state(int l, std::int64_t context) {
+    return states[static_cast<std::size_t>(l) % states.size()].data() + context * state_size;
+  }
+  using StateSum = OrderedSum<double>;
+  // Sums the parts of a context's tiles, and scales each total into destination(context).
+  std::unique_ptr<StateSum> sum_states(std::function<T*(std::int64_t context)> destination);
+
+  Impl& impl;
+  const Batch batch;
+  const Layout layout;
+  const std::int64_t state_size;
+  std::vector<kernels::Buffer<T>> stages;  // [rows][d]
+  std::vector<kernels::Buffer<T>> states;  // [contexts][F][C][H], scaled
+  kernels::Buffer<T> halos;  // [tiles][2][halo][d], normed, for the coming convolution
+  int halo_stride = 0;
+  bool want_keys = true;  // false: hidden(), which stops at a stream
+  // Backward.
+  kernels::Buffer<T> dx, dx_other;  // [rows][d]
+  kernels::Buffer<T> d_states;      // [contexts][F][C][H]
+  std::vector<double> total;
+};
+
+}  // namespace m5
