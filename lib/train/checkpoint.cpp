@@ -1,0 +1,116 @@
+#include "train/checkpoint.hpp"
+
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "io/safetensors.hpp"
+#include "m5/error.hpp"
+
+namespace m5 {
+namespace {
+
+constexpr const char* kFormatKey = "m5_checkpoint_format";
+constexpr const char* kFormat = "1";
+constexpr const char* kSettingsKey = "m5_train_settings";
+constexpr const char* kParameters = "parameters";
+constexpr const char* kFirstMoment = "adam.first_moment";
+constexpr const char* kSecondMoment = "adam.second_moment";
+
+std::int64_t count_of(const SafetensorsFile& file, const char* key) {
+  const std::string& text = file.metadata_value(key);
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) {
+    throw Error(ErrorKind::kModel, file.path() + ": '" + key + "' is no count: '" + text + "'");
+  }
+  return value;
+}
+
+SettingTexts saved_settings(const SafetensorsFile& file) {
+  SettingTexts settings;
+  const auto json = nlohmann::json::parse(file.metadata_value(kSettingsKey), nullptr, false);
+  if (!json.is_object()) {
+    throw Error(ErrorKind::kModel, file.path() + ": the training settings are no JSON object");
+  }
+  for (const auto& [key, value] : json.items()) {
+    if (!value.is_string()) {
+      throw Error(ErrorKind::kModel, file.path() + ": training setting '" + key + "' is no text");
+    }
+    settings[key] = value.get<std::string>();
+  }
+  return settings;
+}
+
+void require_same(const std::string& path, const SettingTexts& saved, const SettingTexts& now) {
+  static const std::string kAbsent = "(absent)";
+  SettingTexts all = saved;
+  all.insert(now.begin(), now.end());
+  for (const auto& entry : all) {
+    const std::string& key = entry.first;
+    const auto old = saved.find(key);
+    const auto current = now.find(key);
+    const std::string& before = old == saved.end() ? kAbsent : old->second;
+    const std::string& after = current == now.end() ? kAbsent : current->second;
+    if (before == after) continue;
+    const std::string who = path + ": --resume needs the settings of the interrupted run: ";
+    if (key == "training-data")
+      throw Error(ErrorKind::kUsage, who + "the training sequences differ");
+    if (key == "config") {
+      throw Error(ErrorKind::kUsage, who + "the model configuration (--preset, --config) differs");
+    }
+    throw Error(ErrorKind::kUsage, who + "--" + key + " was " + before + ", now " + after);
+  }
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, const TrainState& state,
+                     const SettingTexts& settings) {
+  const std::vector<std::int64_t> shape{static_cast<std::int64_t>(state.parameters.size())};
+  const std::vector<Tensor> tensors{make_tensor(kParameters, shape, state.parameters.data()),
+                                    make_tensor(kFirstMoment, shape, state.first_moment.data()),
+                                    make_tensor(kSecondMoment, shape, state.second_moment.data())};
+  const Metadata metadata{{kFormatKey, kFormat},
+                          {kSettingsKey, nlohmann::json(settings).dump()},
+                          {"step", std::to_string(state.step)},
+                          {"tokens", std::to_string(state.tokens)}};
+  write_safetensors(path, tensors, metadata);
+}
+
+TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
+                           const SettingTexts& settings) {
+  const SafetensorsFile file(path);
+  if (!file.metadata().count(kFormatKey) || !file.has_digests()) {
+    throw Error(ErrorKind::kModel, path + ": not a checkpoint of m5 train");
+  }
+  if (file.metadata_value(kFormatKey) != kFormat) {
+    throw Error(ErrorKind::kModel, path + ": checkpoint format " + file.metadata_value(kFormatKey) +
+                                       ", this m5 reads format " + kFormat);
+  }
+  require_same(path, saved_settings(file), settings);
+  TrainState state;
+  state.step = count_of(file, "step");
+  state.tokens = count_of(file, "tokens");
+  const auto read = [&](const char* name, std::vector<float>& slab) {
+    // The size is checked before memory is taken.
+    if (file.tensor(name).size() != parameters) {
+      throw Error(ErrorKind::kModel, path + ": tensor '" + name + "' has " +
+                                         std::to_string(file.tensor(name).size()) +
+                                         " elements instead of " + std::to_string(parameters));
+    }
+    slab.resize(static_cast<std::size_t>(parameters));
+    file.copy(name, slab.data(), parameters);
+    for (const float value : slab) {
+      if (!std::isfinite(value)) {
+        throw Error(ErrorKind::kModel, path + ": tensor '" + name + "' has a non-finite value");
+      }
+    }
+  };
+  read(kParameters, state.parameters);
+  read(kFirstMoment, state.first_moment);
+  read(kSecondMoment, state.second_moment);
+  return state;
+}
+
+}  // namespace m5

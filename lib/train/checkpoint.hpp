@@ -1,0 +1,30 @@
+// A training run on disk: one safetensors file that a later run continues from, bit for bit.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/settings.hpp"
+
+namespace m5 {
+
+// What changes from step to step. Windows and masks are functions of the seed and the step, so the
+// step is the only cursor into the data.
+struct TrainState {
+  std::int64_t step = 0;                                       // steps done
+  std::int64_t tokens = 0;                                     // nt read by them
+  std::vector<float> parameters, first_moment, second_moment;  // each one slab
+};
+
+// `settings` also names the data (key "training-data").
+void save_checkpoint(const std::string& path, const TrainState& state,
+                     const SettingTexts& settings);
+
+// Throws Error(kIo) if there is no such file, Error(kModel) if it is no intact checkpoint of a
+// model with `parameters` elements, Error(kUsage) naming the first option that differs from
+// `settings`.
+TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
+                           const SettingTexts& settings);
+
+}  // namespace m5

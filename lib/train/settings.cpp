@@ -1,0 +1,90 @@
+#include "train/settings.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "m5/error.hpp"
+
+namespace m5 {
+namespace {
+
+// Shortest text that reads back as the same number, whatever the locale.
+std::string text(double value) {
+  char buffer[32];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
+  return {buffer, end};
+}
+
+void require(bool ok, const char* message) {
+  if (!ok) throw Error(ErrorKind::kUsage, message);
+}
+
+}  // namespace
+
+std::int64_t TrainSettings::windows_per_batch(std::int64_t segment_length) const {
+  return std::max<std::int64_t>(1, batch_tokens / segment_length);
+}
+
+std::int64_t TrainSettings::planned_tokens() const {
+  std::int64_t tokens = 0;
+  for (const Stage& stage : curriculum) {
+    tokens +=
+        stage.steps * accumulate * windows_per_batch(stage.segment_length) * stage.segment_length;
+  }
+  return tokens;
+}
+
+void TrainSettings::check() const {
+  // Comparisons are written so that NaN fails them.
+  require(batch_tokens >= 1, "--batch-tokens: must be 1 or more");
+  require(accumulate >= 1, "--accumulate: must be 1 or more");
+  require(learning_rate > 0 && learning_rate <= std::numeric_limits<float>::max(),
+          "--lr: must be greater than 0");
+  require(min_learning_rate >= 0 && min_learning_rate <= 1, "--min-lr: must be between 0 and 1");
+  require(warmup >= 0, "--warmup: must be 0 or more");
+  require(weight_decay >= 0 && weight_decay <= std::numeric_limits<float>::max(),
+          "--weight-decay: must be 0 or more");
+  require(beta1 >= 0 && beta1 < 1, "--beta1: must be at least 0 and less than 1");
+  require(beta2 >= 0 && beta2 < 1, "--beta2: must be at least 0 and less than 1");
+  require(clip >= 0, "--clip: must be 0 (off) or more");
+  require(reverse_complement >= 0 && reverse_complement <= 1,
+          "--reverse-complement: must be between 0 and 1");
+  check_mask_options(mask);
+}
+
+SettingTexts setting_texts(const TrainSettings& s) {
+  std::string lengths, steps;
+  for (const Stage& stage : s.curriculum) {
+    if (!lengths.empty()) {
+      lengths += ',';
+      steps += ',';
+    }
+    lengths += std::to_string(stage.segment_length);
+    steps += std::to_string(stage.steps);
+  }
+  return {
+      {"config", s.config.to_json()},
+      {"init", s.init_sha256.empty() ? "none" : "sha256:" + s.init_sha256},
+      {"segment-length", lengths},
+      {"steps", steps},
+      {"batch-tokens", std::to_string(s.batch_tokens)},
+      {"accumulate", std::to_string(s.accumulate)},
+      {"lr", text(s.learning_rate)},
+      {"min-lr", text(s.min_learning_rate)},
+      {"warmup", std::to_string(s.warmup)},
+      {"weight-decay", text(s.weight_decay)},
+      {"beta1", text(s.beta1)},
+      {"beta2", text(s.beta2)},
+      {"clip", text(s.clip)},
+      {"mask-rate", text(s.mask.rate)},
+      {"mask-shares",
+       text(s.mask.masked) + "," + text(s.mask.substituted) + "," + text(s.mask.kept)},
+      {"reverse-complement", text(s.reverse_complement)},
+      {"seed", std::to_string(s.seed)},
+      {"device", s.device},
+      {"precision", s.precision},
+  };
+}
+
+}  // namespace m5
