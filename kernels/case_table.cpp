@@ -1,0 +1,410 @@
+// The rows of the case table: one builder for each operation, then the shapes of each set.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "kernels/case_builder.hpp"
+
+namespace m5::kernels {
+namespace {
+
+constexpr double kEpsilon = 1e-5;
+
+// --- linear layers ---------------------------------------------------------------------------
+
+enum Then { kStore, kAdd, kGelu };
+
+template <class B>
+auto packed(B& b, int in, int out, typename B::LinearUse use, const auto* weight,
+            const auto* bias) {
+  auto linear = b.make_linear(in, out, use);
+  b.pack(*linear, weight, bias);
+  return std::shared_ptr(std::move(linear));
+}
+
+Case linear(int n, int in, int out, Then then, bool with_bias) {
+  const char* names[] = {"", ",add", ",gelu"};
+  Builder t("linear", text(in) + "->" + text(out) + names[then] + (with_bias ? ",bias" : ""), n,
+            2.0 * n * in * out);
+  const int x = t.factor("x", std::int64_t{n} * in);
+  const int weight = t.factor("weight", std::int64_t{in} * out, 1 / std::sqrt(in));
+  const int bias = t.input("bias", out);
+  const std::int64_t size = std::int64_t{n} * out;
+  const int y = then == kAdd ? t.added("y", size, true) : t.output("y", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    using B = std::remove_reference_t<decltype(b)>;
+    auto l = packed(b, in, out, B::kForward, m.real(weight), with_bias ? m.real(bias) : nullptr);
+    return [=, &b, &m] {
+      b.linear(0, *l, n, m.real(x), m.real(y), static_cast<typename B::Then>(then));
+    };
+  });
+  return t.c;
+}
+
+Case linear_backward_input(int n, int in, int out, bool add) {
+  Builder t("linear_backward_input", text(in) + "<-" + text(out) + (add ? ",add" : ""), n,
+            2.0 * n * in * out);
+  const int dy = t.factor("dy", std::int64_t{n} * out);
+  const int weight = t.factor("weight", std::int64_t{in} * out, 1 / std::sqrt(out));
+  const int x = t.input("x", std::int64_t{n} * in);
+  const std::int64_t size = std::int64_t{n} * in;
+  const int dx = add ? t.added("dx", size, true) : t.output("dx", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    using B = std::remove_reference_t<decltype(b)>;
+    auto l = packed(b, in, out, B::kForwardAndBackward, m.real(weight),
+                    static_cast<decltype(m.real(0))>(nullptr));
+    return [=, &b, &m] { b.linear_backward_input(0, *l, n, m.real(dy), m.real(dx), add); };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    auto l =
+        packed(b, in, out, DoubleBackend::kForward, m.real(weight), static_cast<double*>(nullptr));
+    std::vector<double> y = zeros(std::int64_t{n} * out);
+    b.linear(0, *l, n, m.real(x), y.data(), DoubleBackend::Then::kStore);
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{x, dx}};
+  return t.c;
+}
+
+Case linear_backward_weight(int n, int in, int out, bool with_bias) {
+  Builder t("linear_backward_weight", text(in) + "->" + text(out) + (with_bias ? ",bias" : ""), n,
+            2.0 * n * in * out);
+  const int x = t.factor("x", std::int64_t{n} * in);
+  const int dy = t.factor("dy", std::int64_t{n} * out);
+  const int weight = t.input("weight", std::int64_t{in} * out);
+  const int bias = t.input("bias", out);
+  const int d_weight = t.added("d_weight", std::int64_t{in} * out, false);
+  const int d_bias = t.added("d_bias", out, false);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.linear_backward_weight(0, in, out, n, m.real(x), m.real(dy), m.real(d_weight),
+                               with_bias ? m.real(d_bias) : nullptr);
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    auto l = packed(b, in, out, DoubleBackend::kForward, m.real(weight), m.real(bias));
+    std::vector<double> y = zeros(std::int64_t{n} * out);
+    b.linear(0, *l, n, m.real(x), y.data(), DoubleBackend::Then::kStore);
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{weight, d_weight}};
+  if (with_bias) t.c.gradients.push_back({bias, d_bias});
+  return t.c;
+}
+
+// --- rows ------------------------------------------------------------------------------------
+
+Case embed(int n, int dim, int w) {
+  Builder t("embed", "d=" + text(dim) + ",w=" + text(w), n, (2.0 * w + 1) * n * dim);
+  const int window = t.tokens("window", n + 2 * w, Fill::kTokens);
+  const int table = t.input("table", (2 * std::int64_t{w} + 1) * 7 * dim);
+  const int bias = t.input("bias", dim);
+  const int x = t.output("x", std::int64_t{n} * dim, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.embed(0, n, dim, w, m.bytes(window), m.real(table), m.real(bias), m.real(x));
+    };
+  });
+  return t.c;
+}
+
+Case embed_backward(int n, int dim, int w) {
+  Builder t("embed_backward", "d=" + text(dim) + ",w=" + text(w), n, (2.0 * w + 2) * n * dim);
+  const int window = t.tokens("window", n + 2 * w, Fill::kTokens);
+  const int dx = t.input("dx", std::int64_t{n} * dim);
+  const std::int64_t size = (2 * std::int64_t{w} + 1) * 7 * dim;
+  const int table = t.input("table", size), bias = t.input("bias", dim);
+  const int d_table = t.added("d_table", size, false);
+  const int d_bias = t.added("d_bias", dim, false);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.embed_backward(0, n, dim, w, m.bytes(window), m.real(dx), m.real(d_table), m.real(d_bias));
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> x = zeros(std::int64_t{n} * dim);
+    b.embed(0, n, dim, w, m.bytes(window), m.real(table), m.real(bias), x.data());
+    return dot(m.real(dx), x);
+  };
+  t.c.gradients = {{table, d_table}, {bias, d_bias}};
+  return t.c;
+}
+
+Case norm(int n, int dim) {
+  Builder t("norm", "d=" + text(dim), n, 4.0 * n * dim);
+  const int x = t.input("x", std::int64_t{n} * dim, 3);
+  const int gain = t.input("gain", dim);
+  const int y = t.output("y", std::int64_t{n} * dim, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] { b.norm(0, n, dim, kEpsilon, m.real(x), m.real(gain), m.real(y)); };
+  });
+  return t.c;
+}
+
+Case norm_backward(int n, int dim) {
+  Builder t("norm_backward", "d=" + text(dim), n, 12.0 * n * dim);
+  const std::int64_t size = std::int64_t{n} * dim;
+  const int x = t.input("x", size, 3), gain = t.input("gain", dim), dy = t.input("dy", size);
+  const int dx = t.added("dx", size, true), d_gain = t.added("d_gain", dim, false);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.norm_backward(0, n, dim, kEpsilon, m.real(x), m.real(gain), m.real(dy), m.real(dx),
+                      m.real(d_gain));
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> y = zeros(size);
+    b.norm(0, n, dim, kEpsilon, m.real(x), m.real(gain), y.data());
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{x, dx}, {gain, d_gain}};
+  return t.c;
+}
+
+Case gelu(int n, int dim) {
+  Builder t("gelu", "d=" + text(dim), n, 10.0 * n * dim);
+  const std::int64_t size = std::int64_t{n} * dim;
+  const int x = t.input("x", size, 3), y = t.output("y", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] { b.gelu(0, size, m.real(x), m.real(y)); };
+  });
+  return t.c;
+}
+
+Case gelu_backward(int n, int dim, bool in_place) {
+  Builder t("gelu_backward", "d=" + text(dim) + (in_place ? ",in place" : ""), n, 16.0 * n * dim);
+  const std::int64_t size = std::int64_t{n} * dim;
+  const int x = t.input("x", size, 3), dy = t.input("dy", size);
+  const int dx = in_place ? t.added("dx", size, true) : t.output("dx", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.gelu_backward(0, size, m.real(x), m.real(in_place ? dx : dy), m.real(dx));
+    };
+  });
+  if (in_place) return t.c;
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> y = zeros(size);
+    b.gelu(0, size, m.real(x), y.data());
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{x, dx}};
+  return t.c;
+}
+
+Case local_conv(int n, int dim, int width, int dilation) {
+  Builder t("local_conv", "d=" + text(dim) + ",width=" + text(width) + ",dil=" + text(dilation), n,
+            2.0 * n * dim * width);
+  const int window = t.input("window", (n + std::int64_t{width - 1} * dilation) * dim);
+  const int weight = t.input("weight", std::int64_t{width} * dim);
+  const int y = t.added("y", std::int64_t{n} * dim, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.local_conv(0, n, dim, width, dilation, m.real(window), m.real(weight), false, m.real(y));
+    };
+  });
+  return t.c;
+}
+
+// The gradient of the window: the flipped convolution of dy between zeros.
+Case local_conv_transposed(int n, int dim, int width, int dilation) {
+  const int margin = (width - 1) * dilation, rows = n + margin;
+  Builder t("local_conv",
+            "d=" + text(dim) + ",width=" + text(width) + ",dil=" + text(dilation) + ",flip", rows,
+            2.0 * rows * dim * width);
+  const int window = t.input("window", std::int64_t{rows} * dim);
+  const int weight = t.input("weight", std::int64_t{width} * dim);
+  const int dy = t.input("dy", std::int64_t{n} * dim);
+  const int padded = t.derived("padded", (n + 2 * std::int64_t{margin}) * dim);
+  const int dx = t.added("dx", std::int64_t{rows} * dim, false);
+  t.c.derive = [=](DoubleBackend&, DoubleMemory& m) {
+    double* p = m.real(padded);
+    std::fill_n(p, (n + 2 * std::int64_t{margin}) * dim, 0.0);
+    std::copy_n(m.real(dy), std::int64_t{n} * dim, p + std::int64_t{margin} * dim);
+  };
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.local_conv(0, rows, dim, width, dilation, m.real(padded), m.real(weight), true, m.real(dx));
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> y = zeros(std::int64_t{n} * dim);
+    b.local_conv(0, n, dim, width, dilation, m.real(window), m.real(weight), false, y.data());
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{window, dx}};
+  return t.c;
+}
+
+Case local_conv_backward_weight(int n, int dim, int width, int dilation) {
+  Builder t("local_conv_backward_weight",
+            "d=" + text(dim) + ",width=" + text(width) + ",dil=" + text(dilation), n,
+            2.0 * n * dim * width);
+  const int window = t.input("window", (n + std::int64_t{width - 1} * dilation) * dim);
+  const int dy = t.input("dy", std::int64_t{n} * dim);
+  const int weight = t.input("weight", std::int64_t{width} * dim);
+  const int d_weight = t.added("d_weight", std::int64_t{width} * dim, false);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.local_conv_backward_weight(0, n, dim, width, dilation, m.real(window), m.real(dy),
+                                   m.real(d_weight));
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> y = zeros(std::int64_t{n} * dim);
+    b.local_conv(0, n, dim, width, dilation, m.real(window), m.real(weight), false, y.data());
+    return dot(m.real(dy), y);
+  };
+  t.c.gradients = {{weight, d_weight}};
+  return t.c;
+}
+
+// --- output head, optimizer --------------------------------------------------------------------
+
+Case head(int n, int dim) {
+  Builder t("head", "d=" + text(dim), n, 8.0 * n * dim);
+  const int h = t.input("h", std::int64_t{n} * dim);
+  const int weight = t.input("weight", 4 * std::int64_t{dim}, 2 / std::sqrt(dim));
+  const int bias = t.input("bias", 4);
+  const int log_probs = t.output("log_probs", 4 * std::int64_t{n}, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.head(0, n, dim, m.real(h), m.real(weight), m.real(bias), m.real(log_probs));
+    };
+  });
+  return t.c;
+}
+
+Case head_backward(int n, int dim) {
+  constexpr double kScale = 0.37;
+  Builder t("head_backward", "d=" + text(dim), n, 16.0 * n * dim);
+  const int h = t.input("h", std::int64_t{n} * dim);
+  const int weight = t.input("weight", 4 * std::int64_t{dim}, 2 / std::sqrt(dim));
+  const int bias = t.input("bias", 4);
+  const int target = t.tokens("target", n, Fill::kTargets);
+  const int log_probs = t.derived("log_probs", 4 * std::int64_t{n});
+  const int dh = t.output("dh", std::int64_t{n} * dim, true);
+  const int d_weight = t.added("d_weight", 4 * std::int64_t{dim}, false);
+  const int d_bias = t.added("d_bias", 4, false);
+  t.c.derive = [=](DoubleBackend& b, DoubleMemory& m) {
+    b.head(0, n, dim, m.real(h), m.real(weight), m.real(bias), m.real(log_probs));
+  };
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      b.head_backward(0, n, dim, m.real(h), m.real(weight), m.real(log_probs), m.bytes(target),
+                      kScale, m.real(dh), m.real(d_weight), m.real(d_bias));
+    };
+  });
+  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
+    std::vector<double> log_p = zeros(4 * std::int64_t{n});
+    b.head(0, n, dim, m.real(h), m.real(weight), m.real(bias), log_p.data());
+    double sum = 0;
+    for (int i = 0; i < n; ++i) {
+      sum -= kScale * log_p[static_cast<std::size_t>(4 * i + m.bytes(target)[i])];
+    }
+    return sum;
+  };
+  t.c.gradients = {{h, dh}, {weight, d_weight}, {bias, d_bias}};
+  return t.c;
+}
+
+Case adamw(int n) {
+  Builder t("adamw", "decay", n, 14.0 * n);
+  const int gradient = t.add({.name = "gradient", .count = n, .scale = 20, .wide = true});
+  const int m1 = t.added("m", n, true), p = t.added("p", n, true);
+  // The second moment is a square.
+  const int v0 = t.input("v0", n);
+  const int v =
+      t.add({.name = "v", .count = n, .fill = Fill::kDerived, .output = true, .by_row = true});
+  t.c.derive = [=](DoubleBackend&, DoubleMemory& m) {
+    for (int i = 0; i < n; ++i) m.real(v)[i] = m.real(v0)[i] * m.real(v0)[i];
+  };
+  t.prepare([=](auto& b, auto& m) -> Run {
+    using B = std::remove_reference_t<decltype(b)>;
+    const typename B::AdamW step = {.learning_rate = 0.03,
+                                    .beta1 = 0.9,
+                                    .beta2 = 0.98,
+                                    .epsilon = 1e-8,
+                                    .weight_decay = 0.05,
+                                    .correction1 = 0.271,
+                                    .correction2 = 0.0588,
+                                    .gradient_scale = 0.05};
+    return [=, &b, &m] { b.adamw(n, step, m.wide(gradient), m.real(m1), m.real(v), m.real(p)); };
+  });
+  return t.c;
+}
+
+}  // namespace
+
+std::vector<Case> operation_cases(CaseSet set) {
+  std::vector<Case> cases;
+  const auto add = [&](Case c) { cases.push_back(std::move(c)); };
+  const auto rows_of = [&](int n, int dim, int w) {
+    add(embed(n, dim, w));
+    add(embed_backward(n, dim, w));
+    add(norm(n, dim));
+    add(norm_backward(n, dim));
+    add(gelu(n, dim));
+    add(gelu_backward(n, dim, false));
+    add(gelu_backward(n, dim, true));
+    add(head(n, dim));
+    add(head_backward(n, dim));
+  };
+  const auto linear_of = [&](int n, int in, int out) {
+    for (Then then : {kStore, kAdd, kGelu}) add(linear(n, in, out, then, then != kStore));
+    add(linear(n, in, out, kStore, true));
+    add(linear_backward_input(n, in, out, false));
+    add(linear_backward_input(n, in, out, true));
+    add(linear_backward_weight(n, in, out, false));
+    add(linear_backward_weight(n, in, out, true));
+  };
+  const auto conv_of = [&](int n, int dim, int width, int dilation) {
+    add(local_conv(n, dim, width, dilation));
+    add(local_conv_transposed(n, dim, width, dilation));
+    add(local_conv_backward_weight(n, dim, width, dilation));
+  };
+  switch (set) {
+    case CaseSet::kCompare:
+      for (int n : {1, 2, 3, 127, 128, 129, 300}) {
+        linear_of(n, 128, 192);
+        linear_of(n, 24, 40);
+        linear_of(n, 8, 1);
+        rows_of(n, 128, 15);
+        rows_of(n, 24, 2);
+        rows_of(n, 8, 0);
+        conv_of(n, 128, 9, 27);
+        conv_of(n, 24, 3, 1);
+        add(adamw(n));
+      }
+      linear_of(129, 512, 128);
+      rows_of(5, 37, 1);
+      conv_of(5, 37, 5, 2);
+      break;
+    case CaseSet::kGradient:
+      for (int n : {1, 7}) {
+        linear_of(n, 8, 5);
+        rows_of(n, 8, 2);
+        conv_of(n, 8, 5, 3);
+      }
+      break;
+    case CaseSet::kBenchmark:
+      for (int dim : {128, 256, 512}) {
+        for (int out : {dim, 4 * dim}) {
+          add(linear(128, dim, out, kStore, false));
+          add(linear(128, dim, out, kGelu, true));
+          add(linear_backward_input(128, dim, out, false));
+          add(linear_backward_weight(128, dim, out, true));
+        }
+        add(linear(128, 4 * dim, dim, kAdd, true));
+        rows_of(128, dim, 15);
+        conv_of(128, dim, 9, 3);
+        add(adamw(128 * dim));
+      }
+      break;
+  }
+  add_attention_cases(set, cases);
+  std::erase_if(cases, [&](const Case& c) { return set == CaseSet::kGradient && !c.loss; });
+  return cases;
+}
+
+}  // namespace m5::kernels
