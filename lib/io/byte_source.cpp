@@ -182,7 +182,7 @@ std::string_view ByteSource::read_gzip() {
       throw Error(ErrorKind::kResource, path_ + ": no memory to decompress");
     } else if (status != Z_OK && status != Z_BUF_ERROR) {
       const std::string reason = g.stream.msg != nullptr ? g.stream.msg : "unknown error";
-      if (g.members > 0 && g.stream.total_out == 0 && g.header.done == 0) {
+      if (g.members > 0 && g.stream.total_out == 0 && g.header.done != 1) {
         damaged("bytes that are not gzip follow gzip member " + std::to_string(g.members) + " (" +
                 reason + ")");
       }

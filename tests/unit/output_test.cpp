@@ -1,0 +1,309 @@
+#include "base/output.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <functional>
+#include <thread>
+
+#include "io/byte_source.hpp"
+#include "tests/unit/temp_dir.hpp"
+
+namespace m5 {
+namespace {
+
+using test::contains;
+using test::error_of;
+using test::get;
+using test::put;
+using test::TempDir;
+
+// The wait status of a child that runs `body`; a body that returns gives exit status 0, one that
+// throws Error its exit code.
+int in_child(const std::function<void()>& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      body();
+    } catch (const Error& error) {
+      _exit(error.exit_code());
+    } catch (...) {
+      _exit(99);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+std::string read_all(const std::string& path) {
+  ByteSource source(path);
+  std::string text;
+  for (std::string_view chunk = source.read(); !chunk.empty(); chunk = source.read()) text += chunk;
+  return text;
+}
+
+TEST(Output, AppearsWholeAndOnlyAtCommit) {
+  TempDir dir;
+  const std::string path = dir / "a b\xc3\xa9.txt";
+  OutputFile file(path);
+  file.write("hello ");
+  file.flush();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  file.write("world\n");
+  file.commit();
+  EXPECT_EQ(get(path), "hello world\n");
+  EXPECT_EQ(file.bytes(), 12);
+  EXPECT_EQ(dir.entries(), 1U);
+  EXPECT_THROW(file.write("more"), Error);
+}
+
+TEST(Output, WithoutCommitNothingIsLeft) {
+  TempDir dir;
+  put(dir / "out", "old");
+  {
+    OutputFile file(dir / "out");
+    file.write(std::string(1 << 20, 'x'));
+    EXPECT_EQ(dir.entries(), 2U);
+  }
+  EXPECT_EQ(dir.entries(), 1U);
+  EXPECT_EQ(get(dir / "out"), "old");
+}
+
+TEST(Output, PiecesOfEverySize) {
+  TempDir dir;
+  std::string text;
+  OutputFile file(dir / "out"), packed(dir / "out.gz", OutputFile::Format::kBgzf);
+  for (std::size_t n : {0, 1, 7, 65279, 65280, 65281, 262143, 262144, 262145, 1000000, 3}) {
+    std::string piece(n, '\0');
+    for (std::size_t i = 0; i < n; ++i) piece[i] = static_cast<char>('a' + (i * i + n) % 23);
+    text += piece;
+    file.write(piece);
+    packed.write(piece);
+  }
+  file.commit();
+  packed.commit();
+  EXPECT_EQ(get(dir / "out"), text);
+  // ByteSource insists on the end-of-file block, the checksums and the block sizes.
+  EXPECT_EQ(read_all(dir / "out.gz"), text);
+}
+
+TEST(Output, EmptyBgzfIsTheEndBlock) {
+  TempDir dir;
+  OutputFile file(dir / "e.gz", OutputFile::Format::kBgzf);
+  file.commit();
+  EXPECT_EQ(get(dir / "e.gz").size(), 28U);
+  EXPECT_EQ(get(dir / "e.gz"), test::bgzf_block(""));
+}
+
+TEST(Output, BgzfSuffixes) {
+  EXPECT_TRUE(has_bgzf_suffix("x.gz"));
+  EXPECT_TRUE(has_bgzf_suffix("x.bgz"));
+  EXPECT_TRUE(has_bgzf_suffix("x.bgzf"));
+  EXPECT_FALSE(has_bgzf_suffix("x.bedgraph"));
+  EXPECT_FALSE(has_bgzf_suffix("gz"));
+}
+
+TEST(Output, WriteAtPatches) {
+  TempDir dir;
+  OutputFile file(dir / "out");
+  ASSERT_TRUE(file.seekable());
+  file.write("0123456789");
+  file.write_at(3, "abc", 3);
+  file.write("!");
+  EXPECT_THROW(file.write_at(9, "xyz", 3), Error);
+  file.commit();
+  EXPECT_EQ(get(dir / "out"), "012abc6789!");
+}
+
+TEST(Output, KeepsLinksAndModes) {
+  TempDir dir;
+  put(dir / "real", "old");
+  chmod((dir / "real").c_str(), 0640);
+  std::filesystem::create_symlink("real", dir / "link");
+  OutputFile file(dir / "link");
+  file.write("new");
+  file.commit();
+  EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
+  EXPECT_EQ(get(dir / "real"), "new");
+  struct stat status {};
+  stat((dir / "real").c_str(), &status);
+  EXPECT_EQ(status.st_mode & 0777, 0640U);
+}
+
+TEST(Output, NewFilesHonourTheUmask) {
+  TempDir dir;
+  EXPECT_EQ(in_child([&] {
+              umask(027);
+              OutputFile file(dir / "out");
+              file.commit();
+            }),
+            0);
+  struct stat status {};
+  stat((dir / "out").c_str(), &status);
+  EXPECT_EQ(status.st_mode & 0777, 0640U);
+}
+
+TEST(Output, PlacesThatCannotBeWritten) {
+  TempDir dir;
+  EXPECT_TRUE(
+      contains(error_of(ErrorKind::kIo, [&] { OutputFile file(dir.path()); }), "Is a directory"));
+  const std::string missing =
+      error_of(ErrorKind::kIo, [&] { OutputFile file(dir / "no/such/out"); });
+  EXPECT_TRUE(contains(missing, "no/such/out")) << missing;
+  EXPECT_TRUE(contains(missing, "No such file or directory")) << missing;
+  error_of(ErrorKind::kIo, [] { OutputFile file(""); });
+  if (geteuid() != 0) {
+    put(dir / "readonly", "old");
+    chmod((dir / "readonly").c_str(), 0444);
+    error_of(ErrorKind::kIo, [&] { OutputFile file(dir / "readonly"); });
+    EXPECT_EQ(get(dir / "readonly"), "old");
+  }
+}
+
+TEST(Output, FullDeviceIsAnError) {
+  for (auto format : {OutputFile::Format::kPlain, OutputFile::Format::kBgzf}) {
+    const std::string message = error_of(ErrorKind::kIo, [&] {
+      OutputFile file("/dev/full", format);
+      file.write("x");
+      file.commit();
+    });
+    EXPECT_TRUE(contains(message, "/dev/full")) << message;
+    EXPECT_TRUE(contains(message, "No space left")) << message;
+    error_of(ErrorKind::kIo, [&] {
+      OutputFile file("/dev/full", format);
+      for (int i = 0; i < 100; ++i) file.write(std::string(100000, 'x'));
+    });
+  }
+}
+
+TEST(Output, DevicesAndFifosAreWrittenInPlace) {
+  TempDir dir;
+  OutputFile null("/dev/null");
+  EXPECT_FALSE(null.seekable());
+  null.write("x");
+  null.commit();
+  ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+  std::string seen;
+  std::thread reader([&] { seen = get(dir / "fifo"); });
+  OutputFile fifo(dir / "fifo");
+  fifo.write("through");
+  fifo.commit();
+  // The writer's end is closed by commit, so the reader ends.
+  reader.join();
+  EXPECT_EQ(seen, "through");
+  EXPECT_EQ(dir.entries(), 1U);
+}
+
+// A limit on the file size stands for a disk that fills up: the write comes back short, then fails.
+TEST(Output, ShortWritesAndFullDiskLeaveNothing) {
+  TempDir dir;
+  put(dir / "out", "old");
+  const int status = in_child([&] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit limit { 100000, 100000 };
+    setrlimit(RLIMIT_FSIZE, &limit);
+    OutputFile file(dir / "out");
+    file.write(std::string(1000000, 'x'));
+    file.commit();
+  });
+  EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(ErrorKind::kIo));
+  EXPECT_EQ(dir.entries(), 1U);
+  EXPECT_EQ(get(dir / "out"), "old");
+}
+
+TEST(Output, TemporariesGoWithTheSignal) {
+  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+    TempDir dir;
+    const int status = in_child([&] {
+      remove_temporaries_on_signal();
+      OutputFile one(dir / "one"), two(dir / "two");
+      one.write("x");
+      two.write("y");
+      two.commit();
+      raise(number);
+      pause();
+    });
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), number);
+    EXPECT_EQ(dir.entries(), 1U);
+    EXPECT_EQ(get(dir / "two"), "y");
+  }
+}
+
+TEST(Output, IgnoredSignalsStayIgnored) {
+  EXPECT_EQ(in_child([] {
+              std::signal(SIGHUP, SIG_IGN);
+              remove_temporaries_on_signal();
+              raise(SIGHUP);
+            }),
+            0);
+}
+
+TEST(Output, MoreOpenFilesThanTheRegistryHolds) {
+  TempDir dir;
+  {
+    std::vector<std::unique_ptr<OutputFile>> files;
+    for (int i = 0; i < 100; ++i) {
+      files.push_back(std::make_unique<OutputFile>(dir / std::to_string(i)));
+      files.back()->write("x");
+    }
+    for (int i = 0; i < 50; ++i) files[static_cast<std::size_t>(i)]->commit();
+  }
+  EXPECT_EQ(dir.entries(), 50U);
+}
+
+TEST(Output, StandardOutput) {
+  TempDir dir;
+  EXPECT_EQ(in_child([&] {
+              dup2(open((dir / "captured").c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
+              OutputFile file("-");
+              file.write("on stdout");
+              file.commit();
+            }),
+            0);
+  EXPECT_EQ(get(dir / "captured"), "on stdout");
+  const int full = in_child([] {
+    dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO);
+    OutputFile file("-");
+    file.write("x");
+    file.commit();
+  });
+  EXPECT_EQ(WEXITSTATUS(full), static_cast<int>(ErrorKind::kIo));
+  const int closed = in_child([] {
+    close(STDOUT_FILENO);
+    OutputFile file("-");
+    file.write("x");
+    file.commit();
+  });
+  EXPECT_EQ(WEXITSTATUS(closed), static_cast<int>(ErrorKind::kIo));
+}
+
+TEST(Output, ClosedPipeEndsTheProcessQuietly) {
+  for (bool handler : {false, true}) {
+    TempDir dir;
+    const int status = in_child([&] {
+      if (handler) remove_temporaries_on_signal();
+      int ends[2];
+      if (pipe(ends) != 0) _exit(98);
+      dup2(ends[1], STDOUT_FILENO);
+      close(ends[0]);
+      close(ends[1]);
+      OutputFile summary(dir / "summary");
+      OutputFile file("-");
+      file.write("x");
+      file.commit();
+    });
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), SIGPIPE);
+    EXPECT_EQ(dir.entries(), handler ? 0U : 1U);
+  }
+}
+
+}  // namespace
+}  // namespace m5
