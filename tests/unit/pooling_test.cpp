@@ -1,0 +1,145 @@
+#include "nn/pooling.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace m5 {
+namespace {
+
+constexpr int kDim = 3;
+
+struct World {
+  std::vector<std::vector<Token>> tokens;
+  std::vector<TokenView> views;
+  std::vector<float> values;  // [rows][kDim]
+  std::vector<std::int64_t> first_row;
+
+  explicit World(const std::vector<std::int64_t>& lengths) {
+    std::mt19937 random(7);
+    std::int64_t rows = 0;
+    for (const std::int64_t length : lengths) {
+      tokens.emplace_back();
+      for (std::int64_t i = 0; i < length; ++i) {
+        tokens.back().push_back(static_cast<Token>(random() % 5));  // one in five is N
+      }
+      first_row.push_back(rows);
+      rows += length;
+    }
+    for (const auto& t : tokens) {
+      views.push_back({t.data(), static_cast<std::int64_t>(t.size()), true, 0});
+    }
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (std::int64_t i = 0; i < rows * kDim; ++i) values.push_back(uniform(random));
+  }
+
+  // Every block of `block` rows, in a random order.
+  void feed(Pooler& pooler, std::int64_t block, unsigned seed) const {
+    std::vector<std::pair<std::int64_t, int>> blocks;
+    for (std::size_t s = 0; s < views.size(); ++s) {
+      for (std::int64_t i = 0; i < views[s].length; i += block) {
+        blocks.emplace_back(first_row[s] + i,
+                            static_cast<int>(std::min(block, views[s].length - i)));
+      }
+    }
+    std::shuffle(blocks.begin(), blocks.end(), std::mt19937(seed));
+    for (const auto& [row, n] : blocks) pooler.add(row, n, values.data() + row * kDim);
+  }
+};
+
+const std::vector<std::int64_t> kLengths = {1, 127, 128, 129, 1000, 300};
+
+std::vector<PoolInterval> random_intervals() {
+  std::vector<PoolInterval> intervals;
+  std::mt19937 random(3);
+  for (int i = 0; i < 300; ++i) {
+    PoolInterval interval;
+    interval.sequence = static_cast<std::int64_t>(random() % kLengths.size());
+    const std::int64_t length = kLengths[static_cast<std::size_t>(interval.sequence)];
+    interval.begin = static_cast<std::int64_t>(random()) % length;
+    interval.end = interval.begin + 1 + static_cast<std::int64_t>(random()) % length;  // may wrap
+    intervals.push_back(interval);
+  }
+  return intervals;
+}
+
+TEST(Pooler, EqualsPlainSumsOverTheScoredRows) {
+  const World world(kLengths);
+  const auto intervals = random_intervals();
+  for (const Pool pool : {Pool::kMean, Pool::kMax}) {
+    Pooler pooler(world.views, intervals, kDim, pool);
+    world.feed(pooler, 256, 1);
+    for (std::size_t i = 0; i < intervals.size(); ++i) {
+      const auto s = static_cast<std::size_t>(intervals[i].sequence);
+      std::int64_t count = 0;
+      double sum[kDim] = {0, 0, 0}, most[kDim] = {-9, -9, -9};
+      for (std::int64_t p = intervals[i].begin; p < intervals[i].end; ++p) {
+        const std::int64_t position = p % world.views[s].length;
+        if (!is_base(world.views[s].tokens[position])) continue;
+        ++count;
+        for (int c = 0; c < kDim; ++c) {
+          const double value =
+              world.values[static_cast<std::size_t>((world.first_row[s] + position) * kDim + c)];
+          sum[c] += value;
+          most[c] = std::max(most[c], value);
+        }
+      }
+      float got[kDim];
+      pooler.result(i, got);
+      ASSERT_EQ(pooler.bases(i), count);
+      for (int c = 0; c < kDim; ++c) {
+        const double want = count == 0            ? 0
+                            : pool == Pool::kMean ? sum[c] / static_cast<double>(count)
+                                                  : most[c];
+        ASSERT_NEAR(got[c], want, 1e-6) << "interval " << i;
+      }
+    }
+  }
+}
+
+TEST(Pooler, BitsDoNotDependOnOrderOrBlockSize) {
+  const World world(kLengths);
+  const auto intervals = random_intervals();
+  std::vector<float> first;
+  for (const auto& [block, seed] : {std::pair{128, 1u}, {128, 2u}, {512, 3u}, {2048, 4u}}) {
+    Pooler pooler(world.views, intervals, kDim, Pool::kMean);
+    world.feed(pooler, block, seed);
+    std::vector<float> all(intervals.size() * kDim);
+    for (std::size_t i = 0; i < intervals.size(); ++i) pooler.result(i, all.data() + i * kDim);
+    if (first.empty()) first = all;
+    EXPECT_EQ(all, first);
+  }
+}
+
+TEST(Pooler, NoBaseGivesZeros) {
+  const std::vector<Token> tokens(10, kTokenN);
+  const std::vector<TokenView> views = {{tokens.data(), 10, false, 0}};
+  const std::vector<float> values(10 * kDim, 5.0f);
+  for (const Pool pool : {Pool::kMean, Pool::kMax}) {
+    Pooler pooler(views, {{0, 2, 7}}, kDim, pool);
+    pooler.add(0, 10, values.data());
+    float got[kDim];
+    pooler.result(0, got);
+    EXPECT_EQ(pooler.bases(0), 0);
+    for (const float value : got) EXPECT_EQ(value, 0.0f);
+  }
+}
+
+TEST(RowOrder, PutsBlocksIntoOrder) {
+  std::vector<float> got;
+  RowOrder order(1, [&](std::int64_t first, int n, const float* values) {
+    EXPECT_EQ(first, static_cast<std::int64_t>(got.size()));
+    got.insert(got.end(), values, values + n);
+  });
+  const float values[] = {0, 1, 2, 3, 4, 5};
+  order.add(4, 2, values + 4);
+  order.add(1, 1, values + 1);
+  EXPECT_TRUE(got.empty());
+  order.add(0, 1, values);
+  order.add(2, 2, values + 2);
+  EXPECT_EQ(got, std::vector<float>(values, values + 6));
+}
+
+}  // namespace
+}  // namespace m5

@@ -1,0 +1,120 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "m5/error.hpp"
+#include "sinks/half.hpp"
+#include "sinks/npy.hpp"
+#include "sinks/number.hpp"
+#include "sinks/score_sink.hpp"
+
+namespace m5 {
+namespace {
+
+TEST(Half, EveryHalfComesBack) {
+  for (std::uint32_t half = 0; half < 0x10000; ++half) {
+    const auto bits = static_cast<std::uint16_t>(half);
+    const float value = float_from_half(bits);
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(half_from_float(value), bits) << value;
+  }
+}
+
+TEST(Half, RoundsToNearestEven) {
+  for (std::uint32_t half = 0; half < 0x7bff; ++half) {  // neighbours that are finite
+    const auto low = static_cast<std::uint16_t>(half), high = static_cast<std::uint16_t>(half + 1);
+    const double middle = (static_cast<double>(float_from_half(low)) + float_from_half(high)) / 2;
+    const auto tie = static_cast<float>(middle);
+    ASSERT_EQ(static_cast<double>(tie), middle);
+    ASSERT_EQ(half_from_float(tie), (half & 1) ? high : low);
+    ASSERT_EQ(half_from_float(std::nextafter(tie, 0.0f)), low);
+    ASSERT_EQ(half_from_float(std::nextafter(tie, 1e9f)), high);
+  }
+  EXPECT_EQ(half_from_float(65519.0f), 0x7bff);
+  EXPECT_EQ(half_from_float(65520.0f), 0x7c00);
+  EXPECT_EQ(half_from_float(1e30f), 0x7c00);
+  EXPECT_EQ(half_from_float(-std::numeric_limits<float>::infinity()), 0xfc00);
+  EXPECT_TRUE(std::isnan(float_from_half(half_from_float(std::nanf("")))));
+}
+
+TEST(Number, FixedDecimalsWithoutNegativeZero) {
+  const auto fixed = [](double value, int digits) {
+    std::string text;
+    append_fixed(text, value, digits);
+    return text;
+  };
+  EXPECT_EQ(fixed(-0.0, 4), "0.0000");
+  EXPECT_EQ(fixed(-0.00004, 4), "0.0000");
+  EXPECT_EQ(fixed(-0.00006, 4), "-0.0001");
+  EXPECT_EQ(fixed(3.99999, 2), "4.00");
+  EXPECT_EQ(fixed(2.5, 0), "2");
+  EXPECT_EQ(fixed(1e300, 1).size(), 303u);
+}
+
+TEST(Npy, HeaderIsAlignedAndStatesTheShape) {
+  const std::string header = npy_header("<f4", 4641652, 128);
+  EXPECT_EQ(header.size(), kNpyHeaderSize);
+  EXPECT_EQ(header.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
+  EXPECT_EQ(static_cast<unsigned char>(header[8]), 118);
+  EXPECT_NE(header.find("'shape': (4641652, 128), }"), std::string::npos);
+  EXPECT_EQ(header.back(), '\n');
+  EXPECT_NE(npy_header("<i8", 7, 0).find("'shape': (7,), }"), std::string::npos);
+  EXPECT_EQ(npy_header("<U255", std::numeric_limits<std::int64_t>::max(), 1024).size(),
+            kNpyHeaderSize);
+}
+
+TEST(Npy, CodePoints) {
+  using Points = std::vector<std::uint32_t>;
+  EXPECT_EQ(code_points("aB|"), (Points{'a', 'B', '|'}));
+  EXPECT_EQ(code_points("\xc3\xa9\xe2\x82\xac\xf0\x9f\xa7\xac"), (Points{0xe9, 0x20ac, 0x1f9ec}));
+  EXPECT_EQ(code_points("\xff\xc3"), (Points{0xff, 0xc3}));            // no UTF-8: Latin-1
+  EXPECT_EQ(code_points("\xc0\xaf"), (Points{0xc0, 0xaf}));            // overlong
+  EXPECT_EQ(code_points("\xed\xa0\x80"), (Points{0xed, 0xa0, 0x80}));  // surrogate
+  EXPECT_EQ(code_points(""), Points{});
+}
+
+TEST(Npy, Float16RefusesWhatItCannotHold) {
+  EmbedSinkOptions options;
+  options.dim = 2;
+  options.float16 = true;
+  std::string bytes;
+  const float fine[] = {1.0f, -65504.0f}, great[] = {1.0f, 70000.0f};
+  append_values(bytes, options, {"x", 4, 5, '.', 1}, fine);
+  EXPECT_EQ(bytes, std::string("\x00\x3c\xff\xfb", 4));
+  try {
+    append_values(bytes, options, {"x", 4, 5, '.', 1}, great);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
+    EXPECT_NE(std::string(error.what()).find("'x'"), std::string::npos);
+  }
+}
+
+TEST(Formats, ByName) {
+  EXPECT_EQ(score_format_of("-"), "bedgraph");
+  EXPECT_EQ(score_format_of("a.bedgraph.gz"), "bedgraph");
+  EXPECT_EQ(score_format_of("a.tsv"), "tsv");
+  EXPECT_EQ(score_format_of("a.tsv.gz"), "tsv");
+  EXPECT_EQ(embed_format_of("-"), "tsv");
+  EXPECT_EQ(embed_format_of("x.npz"), "npz");
+  EXPECT_THROW(embed_format_of("x.txt"), Error);
+  EXPECT_TRUE(needs_all_bases("tsv", Metric::kNll));
+  EXPECT_TRUE(needs_all_bases("bedgraph", Metric::kEntropy));
+  EXPECT_FALSE(needs_all_bases("bedgraph", Metric::kBits));
+  EXPECT_THROW(make_score_sink("bigwig", {}), Error);
+}
+
+TEST(Metrics, OfNats) {
+  EXPECT_DOUBLE_EQ(metric_from_nll(Metric::kNll, 1.25), 1.25);
+  EXPECT_NEAR(metric_from_nll(Metric::kBits, std::log(4.0)), 2.0, 1e-15);
+  EXPECT_NEAR(metric_from_nll(Metric::kPerplexity, std::log(4.0)), 4.0, 1e-14);
+  const float quarter = std::log(0.25f);
+  const float even[] = {quarter, quarter, quarter, quarter};
+  EXPECT_NEAR(entropy_bits(even), 2.0, 1e-6);
+  const float sure[] = {0.0f, -200.0f, -200.0f, -200.0f};
+  EXPECT_NEAR(entropy_bits(sure), 0.0, 1e-12);
+}
+
+}  // namespace
+}  // namespace m5
