@@ -14,12 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "m5/export.hpp"
 #include "m5/tokens.hpp"
 
 namespace m5 {
 
-class M5_API KmerBaseline {
+class KmerBaseline {
  public:
   static constexpr int kMaxSide = 6;
   using Probabilities = std::array<double, kBases>;  // of A C G T
