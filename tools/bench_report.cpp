@@ -34,7 +34,8 @@ std::string cell(const nlohmann::ordered_json& value, int decimals) {
 std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
   std::string text;
   for (const auto& [key, value] : meta.items()) {
-    text += "# " + key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+    text +=
+        "# " + key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
   }
   std::vector<std::vector<std::string>> lines(1);
   for (const BenchColumn& c : columns) lines[0].push_back(c.key);

@@ -20,8 +20,8 @@ struct BenchColumn {
   int decimals = 0;  // of numbers that are no integers
 };
 
-// meta and rows keep their order. Table: "# key: value" lines, then aligned columns. JSON: one object,
-// meta first, then "rows".
+// meta and rows keep their order. Table: "# key: value" lines, then aligned columns. JSON: one
+// object, meta first, then "rows".
 struct BenchReport {
   nlohmann::ordered_json meta = nlohmann::ordered_json::object();
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -49,8 +49,8 @@ void describe_run(BenchReport& report, const std::string& command, const Model& 
 // "1k,4k,whole": sizes as in --lengths, `whole` (where allowed) as 0.
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole);
 
-// Sets the high-water mark of this process's memory back to what it holds now. False where the system
-// does not allow it: peak_memory_bytes() then tells the peak since the start.
+// Sets the high-water mark of this process's memory back to what it holds now. False where the
+// system does not allow it: peak_memory_bytes() then tells the peak since the start.
 bool reset_peak_memory();
 std::int64_t peak_memory_bytes();
 

@@ -154,36 +154,44 @@ std::vector<MeasuredPeak::Shape> MeasuredPeak::shapes_of(const ModelConfig& c, i
 namespace {
 
 struct LayerFlops {
-  double products, attention, convolution, second_product;
+  double key_products, query_products, second_product, attention, convolution;
 };
 
 LayerFlops layer_flops(const ModelConfig& c, int layer) {
   const double d = c.dim, heads = c.heads, dv = c.value_dim(), ff = c.ff_dim;
   LayerFlops f;
-  f.products = 2 * d * (kKeyDim * heads + (kKeyDim + dv) * heads) + 2 * d * d + 4 * d * ff;
-  f.attention = 2 * 2 * c.features() * (dv + 1) * heads;
+  f.key_products = 2 * d * (kKeyDim + dv) * heads;
+  f.query_products = 2 * d * kKeyDim * heads + 2 * d * d + 4 * d * ff;
+  f.second_product = 2 * d * ff;
+  f.attention = 2 * c.features() * (dv + 1) * heads;
   f.convolution =
       c.has_conv(layer) ? 2 * d * c.local_conv[static_cast<std::size_t>(layer)].width : 0;
-  f.second_product = 2 * d * ff;
   return f;
 }
 
 }  // namespace
 
-double forward_flops_per_nt(const ModelConfig& config) {
+double forward_flops_per_nt(const ModelConfig& config, double asked) {
   double total = 0;
   for (int l = 0; l < config.layers; ++l) {
     const LayerFlops f = layer_flops(config, l);
-    total += f.products + f.attention + f.convolution;
+    const double rows = l + 1 == config.layers ? asked : 1;
+    total += f.key_products + f.attention + f.convolution;
+    total += rows * (f.query_products + f.attention);
   }
   return total;
 }
 
-double training_flops_per_nt(const ModelConfig& config) {
+double training_flops_per_nt(const ModelConfig& config, double asked) {
   double total = 0;
   for (int l = 0; l < config.layers; ++l) {
     const LayerFlops f = layer_flops(config, l);
-    total += 4 * f.products - f.second_product + 3.5 * f.attention + 4 * f.convolution;
+    total += 4 * f.key_products + 3 * f.attention + 3 * f.convolution;
+    if (l + 1 == config.layers) {
+      total += asked * 3 * (f.query_products + f.attention);
+    } else {
+      total += 4 * f.query_products - f.second_product + 4 * f.attention;
+    }
   }
   return total;
 }

@@ -41,19 +41,22 @@ class MeasuredPeak {
   Shape best_shape_;
 };
 
-// Floating-point operations a nucleotide costs, the convention of every nt/s-to-FLOP figure of m5
-// (a multiply and an add are two). Embedding, norms, gelu, output head and the monomials themselves
-// are not counted.
+// Floating-point operations a nucleotide costs: the convention of every nt/s-to-FLOP figure of m5.
+// A multiply and an add are two. Embedding, norms, gelu, output head and the monomials themselves
+// are not counted. Per layer:
 //
-//   products of a layer   G = 2 d (4H + (4 + dv) H) + 2 d d + 4 d ff          (22 d^2 with ff = 4
-//   d) attention of a layer  A = 2 * 2 F (dv + 1) H      accumulate + query, a multiply and an add
-//   each convolution           C = 2 width d forward  = sum over layers of G + A + C training = sum
-//   over layers of 4 G - 2 d ff + 3.5 A + 4 C:
-// forward, recomputation of the layer in the backward pass (all but the second product of the
-// feed-forward; of the attention the query half, since the states are kept), and the gradients to
-// inputs and to weights (2 G, 2 C; in the attention four products: of the state, the query
-// features, the key features and the values).
-double forward_flops_per_nt(const ModelConfig& config);
-double training_flops_per_nt(const ModelConfig& config);
+//   key half    K = 2 d (4 + dv) H,  attention U = 2 F (dv + 1) H,  convolution C = 2 width d
+//   query half  Q = 2 d 4H + 2 d d + 4 d ff,  attention U
+//   (K + Q = 22 d^2 with ff = 4 d and d = dv H, dv = 8)
+//   forward  = K + U + C + Q + U
+//   training = 4 K + 3 U + 3 C  +  4 Q - 2 d ff + 4 U: forward, recomputation of the layer in the
+//              backward pass (but for the convolution, the second product of the feed-forward and
+//              the attention states, which are kept), gradients to inputs and to weights.
+//
+// The query half of the last layer only runs on the rows that are asked about, and is not
+// recomputed: asked (Q + U) forward, asked (3 Q + 3 U) in training, `asked` being their share of
+// all rows.
+double forward_flops_per_nt(const ModelConfig& config, double asked = 1);
+double training_flops_per_nt(const ModelConfig& config, double asked);
 
 }  // namespace m5
