@@ -48,6 +48,9 @@ struct Builder {
   int workspace(const char* name, std::int64_t count) {
     return add({.name = name, .count = count, .fill = Fill::kNan});
   }
+  void slack(int slot, std::int64_t count) {
+    c.slots[static_cast<std::size_t>(slot)].slack = count;
+  }
   // prepare: (Backend<T>&, Memory<T>&) -> Run
   template <class F>
   void prepare(F f) {

@@ -90,8 +90,10 @@ Memory<T>::Memory(const Case& c, Backend<T>& backend, const Values& values, int 
     const std::size_t element = element_size(c.slots[s], sizeof(T));
     const std::size_t begin = kFence + static_cast<std::size_t>(misalign) * element;
     const std::size_t bytes = static_cast<std::size_t>(c.slots[s].count) * element;
-    buffers_.emplace_back(backend, begin + bytes + kFence);
+    const std::size_t slack = static_cast<std::size_t>(c.slots[s].slack) * element;
+    buffers_.emplace_back(backend, begin + bytes + slack + kFence);
     std::memset(buffers_[s].data(), kFenceByte, buffers_[s].size());
+    std::memset(buffers_[s].data() + begin + bytes, 0xFF, slack);  // NaN
     data_.push_back(buffers_[s].data() + begin);
     for (std::int64_t i = 0; i < c.slots[s].count; ++i) {
       set(static_cast<int>(s), i, values[s][static_cast<std::size_t>(i)]);

@@ -31,7 +31,8 @@ struct Slot {
   bool output = false;        // compared after a run; uniform fill: the operation is += or in place
   bool by_row = false;        // an output whose rows depend on the inputs of that row alone
   bool wide = false;          // double whatever T
-  bool bf16_operand = false;  // a factor of a matrix product
+  bool bf16_operand = false;  // a factor of a product that a bf16 backend rounds
+  std::int64_t slack = 0;     // elements behind the array that the operation may read and write
 };
 
 struct Case;

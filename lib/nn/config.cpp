@@ -134,7 +134,10 @@ void ModelConfig::validate() {
     refuse("config: dim is " + text(dim) + "; it must be a multiple of heads, " + text(heads));
   }
   check_range("dim / heads", value_dim(), 1, 32);
-  check_range("ff_dim", ff_dim, 1, 65536);
+  check_range("ff_dim", ff_dim, 8, 65536);
+  if (ff_dim % 8 != 0) {  // the kernels take rows in whole vectors
+    refuse("config: ff_dim is " + text(ff_dim) + "; it must be a multiple of 8");
+  }
   check_range("order", order, 2, 8);
   if (order % 2 != 0) refuse("config: order is " + text(order) + "; it must be 2, 4, 6 or 8");
   check_range("bound", bound, 1e-3, 8.0);

@@ -97,6 +97,7 @@ TEST(Config, RangesAreNamed) {
   expect_refused(with([](auto& c) { c.layers = 0; }), "layers");
   expect_refused(with([](auto& c) { c.layers = 257; }), "layers");
   expect_refused(with([](auto& c) { c.ff_dim = 0; }), "ff_dim");
+  expect_refused(with([](auto& c) { c.ff_dim = 500; }), "ff_dim");
   expect_refused(with([](auto& c) { c.order = 5; }), "order");
   expect_refused(with([](auto& c) { c.order = 10; }), "order");
   expect_refused(with([](auto& c) { c.bound = 0; }), "bound");
