@@ -16,6 +16,8 @@ page_text() { mandoc -T utf8 "$1" | sed -e 's/.\x08//g' -e 's/‐/-/g; s/−/-/g
 
 mapfile -t commands < <(ls tools/cmd_*.cpp | sed -E 's#tools/cmd_(.*)\.cpp#\1#' | grep -v _)
 [ "${#commands[@]}" -ge 4 ] || problem "tools/ has only these commands: ${commands[*]}"
+completion=share/completion/m5.bash
+[ -f "$completion" ] || { echo "$completion is missing"; exit 1; }
 usage=$("$m5" --help)
 overview=$(page_text man/m5.1)
 options=0
@@ -27,7 +29,7 @@ check_options() {
     options=$((options + 1))
     grep -qE -- "(^|[^A-Za-z0-9-])$option([^A-Za-z0-9-]|$)" <<<"$2" ||
       problem "man/m5-$4.1 does not name $option of '$1 --help'"
-    grep -qE -- "(^|[^A-Za-z0-9-])$option([^A-Za-z0-9-]|$)" share/completion/m5.bash ||
+    grep -qE -- "(^|[^A-Za-z0-9-])$option([^A-Za-z0-9-]|$)" "$completion" ||
       problem "share/completion/m5.bash does not offer $option of '$1 --help'"
   done
 }
@@ -38,7 +40,7 @@ for command in "${commands[@]}"; do
   cmp -s <(echo "$help") <("$m5" help "$command") ||
     problem "'m5 help $command' and 'm5 $command --help' differ"
   ls tests/cli/*"$command"* >/dev/null 2>&1 || problem "tests/cli has no test of $command"
-  grep -qw "$command" share/completion/m5.bash || problem "share/completion/m5.bash: no $command"
+  grep -qw "$command" "$completion" || problem "share/completion/m5.bash: no $command"
   grep -q "m5-$command" <<<"$overview" || problem "man/m5.1 does not point to m5-$command"
   if [ ! -f "man/m5-$command.1" ]; then
     problem "man/m5-$command.1 is missing"

@@ -41,9 +41,8 @@ cmake --build "$work/consumer" >>"$work/consumer.log" 2>&1 || { cat "$work/consu
 "$work/consumer/consumer" "$model" | tee "$work/cmake.txt"
 
 export PKG_CONFIG_PATH=$prefix/$libdir/pkgconfig
-# m5.pc names the configured prefix; --define-prefix makes it follow the file.
 ${CXX:-c++} -std=c++20 $flags tests/checks/consumer/main.cpp -o "$work/by-pkg-config" \
-  $(pkg-config --define-prefix --cflags --libs m5) -Wl,-rpath,"$prefix/$libdir"
+  $(pkg-config --cflags --libs m5) -Wl,-rpath,"$prefix/$libdir"
 "$work/by-pkg-config" "$model" >"$work/pkg-config.txt"
 cmp "$work/cmake.txt" "$work/pkg-config.txt"
 echo "installation is complete"
