@@ -1,0 +1,89 @@
+// The gradient of a whole small model, in double on `ref`, against central differences.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "model_util.hpp"
+
+namespace m5 {
+namespace {
+
+constexpr double kStep = 1e-5;       // truncation ~1e-10, rounding ~1e-16 loss / step ~ 1e-9
+constexpr double kTolerance = 1e-6;  // of the greatest element of a tensor's gradient
+
+// `samples` elements of every tensor, evenly spread. The differences come from an encoder for
+// inference, which updates the residual stream in place; the gradient from one for training.
+void check_gradient(const ModelConfig& config, const std::vector<TokenView>& batch, int samples,
+                    double loss_scale) {
+  std::vector<double> parameters = random_parameters(config, 17);
+  TestModel<double> inference(config, parameters, kernels::make_ref_backend<double>());
+  TestModel<double> training(config, parameters, kernels::make_ref_backend<double>(), true);
+  const Objective objective = some_objective(TestModel<double>::row_count(batch));
+  const ParameterTable table(config);
+
+  std::vector<double> gradient(static_cast<std::size_t>(table.total), 0.25);  // it is added to
+  const ObjectiveResult result =
+      training.encoder.loss_and_gradient(batch, objective, loss_scale, gradient.data());
+  for (double& g : gradient) g -= 0.25;
+  const ObjectiveResult same = inference.encoder.evaluate(batch, objective);
+  EXPECT_NEAR(result.total_nll(), same.total_nll(), 1e-11 * same.total_nll());
+  EXPECT_EQ(result.count, same.count);
+  EXPECT_EQ(result.correct, same.correct);
+  EXPECT_EQ(result.total_count(), static_cast<std::int64_t>(objective.rows.size()));
+
+  const auto loss = [&](std::size_t i, double value) {
+    const double before = std::exchange(parameters[i], value);
+    inference.set(parameters);
+    parameters[i] = before;
+    return loss_scale * inference.encoder.evaluate(batch, objective).total_nll();
+  };
+  for (const ParameterSpec& spec : table.specs) {
+    double greatest = 0;
+    for (std::int64_t i = spec.offset; i < spec.offset + spec.size; ++i) {
+      greatest = std::max(greatest, std::abs(gradient[static_cast<std::size_t>(i)]));
+    }
+    EXPECT_GT(greatest, 0) << spec.name;
+    const std::int64_t count = std::min<std::int64_t>(samples, spec.size);
+    for (std::int64_t s = 0; s < count; ++s) {
+      const auto i = static_cast<std::size_t>(
+          spec.offset + (spec.size - 1) * s / std::max<std::int64_t>(count - 1, 1));
+      const double x = parameters[i];
+      const double slope = (loss(i, x + kStep) - loss(i, x - kStep)) / (2 * kStep);
+      EXPECT_NEAR(slope, gradient[i], kTolerance * greatest)
+          << spec.name << "[" << i - static_cast<std::size_t>(spec.offset) << "]";
+    }
+  }
+}
+
+TEST(ModelGradient, TwoContextsCircularAndLinear) {
+  const auto a = random_tokens(37, 1), b = random_tokens(5, 2), c = random_tokens(23, 3);
+  check_gradient(tiny_config(16, 2, 4), {view(a, false, 0), view(b, true, 0), view(c, true, 1)}, 12,
+                 0.7);
+}
+
+TEST(ModelGradient, LocalConvolutions) {
+  const auto a = random_tokens(37, 4), b = random_tokens(5, 5), c = random_tokens(23, 6);
+  check_gradient(tiny_config(16, 3, 2, {{5, 1}, {0, 1}, {3, 9}}),
+                 {view(a, true, 0), view(b, true, 0), view(c, false, 1)}, 12, 1);
+}
+
+TEST(ModelGradient, TwoNucleotides) {
+  const auto a = random_tokens(2, 7);
+  check_gradient(tiny_config(8, 1, 2, {{3, 1}}), {view(a, false)}, 6, 1);
+}
+
+TEST(ModelGradient, HigherOrders) {
+  const auto a = random_tokens(11, 8);
+  for (int order : {6, 8}) check_gradient(tiny_config(8, 1, order), {view(a, false)}, 6, 1);
+}
+
+// More rows than a block and than a tile, convolutions that reach across their edges.
+TEST(ModelGradient, AcrossTiles) {
+  const auto a = random_tokens(2100, 9), b = random_tokens(300, 10);
+  check_gradient(tiny_config(8, 2, 2, {{5, 27}, {3, 200}}), {view(a, true), view(b, false)}, 2,
+                 0.1);
+}
+
+}  // namespace
+}  // namespace m5

@@ -1,0 +1,125 @@
+// Small models and sequences for the tests of whole models.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.hpp"
+#include "m5/config.hpp"
+#include "m5/tokens.hpp"
+#include "nn/encoder.hpp"
+
+namespace m5 {
+
+inline ModelConfig tiny_config(int dim, int layers, int order, std::vector<LocalConv> conv = {}) {
+  ModelConfig config;
+  config.name = "tiny";
+  config.dim = dim;
+  config.layers = layers;
+  config.heads = 8;
+  config.ff_dim = 2 * dim;
+  config.order = order;
+  config.bound = 2;
+  config.window = 3;
+  config.local_conv = std::move(conv);
+  config.validate();
+  return config;
+}
+
+// Parameters without a structure that could hide a fault: no zero bias, no gain of one. Every value
+// is exactly a float.
+inline std::vector<double> random_parameters(const ModelConfig& config, unsigned seed) {
+  const ParameterTable table(config);
+  std::vector<double> values(static_cast<std::size_t>(table.total));
+  std::mt19937_64 random(seed);
+  for (const ParameterSpec& spec : table.specs) {
+    const double scale = spec.init_scale > 0 ? 1.5 * spec.init_scale : 0.3;
+    for (std::int64_t i = spec.offset; i < spec.offset + spec.size; ++i) {
+      const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
+      values[static_cast<std::size_t>(i)] =
+          static_cast<float>(spec.init_value + scale * (2 * uniform - 1) * 1.7320508);
+    }
+  }
+  return values;
+}
+
+// Bases, with some N and MASK among them.
+inline std::vector<Token> random_tokens(std::int64_t length, unsigned seed) {
+  std::mt19937_64 random(seed);
+  std::vector<Token> tokens(static_cast<std::size_t>(length));
+  for (Token& t : tokens) {
+    const auto draw = random() % 100;
+    t = draw < 5 ? kTokenN : draw < 20 ? kTokenMask : static_cast<Token>(random() % kBases);
+  }
+  return tokens;
+}
+
+inline TokenView view(const std::vector<Token>& tokens, bool circular, std::int64_t context = 0) {
+  return {tokens.data(), static_cast<std::int64_t>(tokens.size()), circular, context};
+}
+
+inline std::vector<std::int64_t> all_rows(std::int64_t count) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+// A backend and an encoder on it, with parameters set.
+template <class T>
+struct TestModel {
+  TestModel(const ModelConfig& config, const std::vector<double>& parameters,
+            std::unique_ptr<kernels::Backend<T>> b, bool training = false, int block_rows = 0)
+      : backend(std::move(b)), encoder(config, *backend, training, block_rows), dim(config.dim) {
+    set(parameters);
+  }
+
+  void set(const std::vector<double>& parameters) {
+    const std::vector<T> values(parameters.begin(), parameters.end());
+    encoder.set_parameters(values.data());
+  }
+
+  std::vector<T> log_probs(const std::vector<TokenView>& batch,
+                           const std::vector<std::int64_t>& rows) {
+    std::vector<T> result(4 * rows.size());
+    encoder.log_probs(batch, rows, result.data());
+    return result;
+  }
+  std::vector<T> log_probs(const std::vector<TokenView>& batch) {
+    return log_probs(batch, all_rows(row_count(batch)));
+  }
+
+  std::vector<T> hidden(const std::vector<TokenView>& batch, int layer) {
+    std::vector<T> result(static_cast<std::size_t>(row_count(batch) * dim));
+    encoder.hidden(batch, layer, [&](std::int64_t first, int n, const T* values) {
+      std::copy_n(values, std::int64_t{n} * dim, result.data() + first * dim);
+    });
+    return result;
+  }
+
+  static std::int64_t row_count(const std::vector<TokenView>& batch) {
+    std::int64_t rows = 0;
+    for (const TokenView& sequence : batch) rows += sequence.length;
+    return rows;
+  }
+
+  std::unique_ptr<kernels::Backend<T>> backend;
+  Encoder<T> encoder;
+  std::int64_t dim;
+};
+
+// Every third row, targets and kinds in turn.
+inline Objective some_objective(std::int64_t rows) {
+  Objective objective;
+  for (std::int64_t row = 1; row < rows; row += 3) {
+    objective.rows.push_back(row);
+    objective.targets.push_back(static_cast<std::uint8_t>((row * 7 / 3) % kBases));
+    objective.kinds.push_back(static_cast<TargetKind>(row % 3));
+  }
+  return objective;
+}
+
+}  // namespace m5
