@@ -1,6 +1,7 @@
 // m5 train: sequences -> model.
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -71,7 +72,7 @@ void add_options(CLI::App& app, Options& o) {
       ->option_text("FILE");
   add_output(app, o.common);
   const auto start = app.add_option_group("start", "what training starts from");
-  start->add_option("--preset", o.preset, "nano, small, base or nano-conv (default)")
+  start->add_option("--preset", o.preset, "nano (default), small, base or nano-conv")
       ->option_text("NAME");
   start->add_option("--config", o.config, "model configuration, JSON")->option_text("FILE");
   start->add_option("--init", o.init, "model whose parameters to start from")->option_text("MODEL");
@@ -161,7 +162,7 @@ std::string read_text(const std::string& path) {
 Model starting_model(const Options& o) {
   if (!o.init.empty()) return load_model(o.init);
   Model model;
-  model.config = o.config.empty() ? ModelConfig::preset(o.preset.empty() ? "nano-conv" : o.preset)
+  model.config = o.config.empty() ? ModelConfig::preset(o.preset.empty() ? "nano" : o.preset)
                                   : ModelConfig::from_json(read_text(o.config), o.config);
   model.config.validate();
   return model;
@@ -193,14 +194,19 @@ std::int64_t memory_of(const Options& o, const GenomeStore& training, const Geno
          training.total() + validation.total();
 }
 
-void check_memory(const Options& o, std::int64_t needed, std::int64_t loaded) {
-  // What is loaded by now is no longer available, and needs no room any more.
-  const bool limited = o.common.max_memory > 0;
-  const std::int64_t limit = limited ? o.common.max_memory : available_memory_bytes();
-  if ((limited ? needed : needed - loaded) <= limit) return;
+// --max-memory, else what is free and what the loaded sequences (part of the need) have taken.
+std::int64_t memory_limit(const Options& o, std::int64_t loaded) {
+  if (o.common.max_memory > 0) return o.common.max_memory;
+  const std::int64_t available = available_memory_bytes();
+  return available > std::numeric_limits<std::int64_t>::max() - loaded ? available
+                                                                       : available + loaded;
+}
+
+void check_memory(const Options& o, std::int64_t needed, std::int64_t limit) {
+  if (needed <= limit) return;
   throw Error(ErrorKind::kResource,
               "training needs " + with_commas(needed) + " bytes, " + with_commas(limit) +
-                  (limited ? " are allowed (--max-memory)" : " are available") +
+                  (o.common.max_memory > 0 ? " are allowed (--max-memory)" : " are available") +
                   "; reduce --batch-tokens or --segment-length");
 }
 
@@ -281,8 +287,47 @@ void warn_shared_files(const std::vector<std::string>& training,
   }
 }
 
+// Seconds per nt, from the second of two small steps.
+double seconds_per_nt(const Options& o, const GenomeStore& training,
+                      kernels::Backend<float>& backend) {
+  TrainSettings small = o.settings;
+  small.curriculum = {{std::min<std::int64_t>(small.curriculum[0].segment_length, 4096), 2}};
+  small.batch_tokens = std::min<std::int64_t>(small.batch_tokens, 8192);
+  small.accumulate = 1;
+  TrainState state;
+  state.parameters = initial_model(small.config, small.seed).parameters;
+  Trainer trainer(small, training, backend, std::move(state));
+  trainer.step();
+  const auto start = std::chrono::steady_clock::now();
+  const StepResult result = trainer.step();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  return seconds.count() / static_cast<double>(result.tokens);
+}
+
+void print_dry_run(const Options& o, const GenomeStore& training, std::int64_t memory,
+                   std::int64_t limit, kernels::Backend<float>& backend) {
+  const auto line = [](const char* name, std::int64_t value) {
+    std::printf("%s\t%lld\n", name, static_cast<long long>(value));
+  };
+  std::printf("device\t%s\n", backend.name().c_str());
+  line("threads", backend.workers());
+  line("files", static_cast<std::int64_t>(training.files.size()));
+  line("records", static_cast<std::int64_t>(training.records.size()));
+  line("nt", training.total());
+  line("parameters", ParameterTable(o.settings.config).total);
+  line("steps", o.settings.steps());
+  line("rows", Trainer::largest_rows(o.settings, training));
+  line("planned_tokens", o.settings.planned_tokens());
+  line("memory_bytes", memory);
+  line("memory_available_bytes", limit);
+  std::printf("memory_fits\t%s\n", memory <= limit ? "yes" : "no");
+  // The trial takes little memory, but not none.
+  const double trial = memory <= limit ? seconds_per_nt(o, training, backend) : std::nan("");
+  std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
+}
+
 int train(Options& o) {
-  check_checkpoint(o);
+  if (!o.common.dry_run) check_checkpoint(o);
   std::vector<std::string> files = o.files;
   if (!o.list.empty()) {
     const std::vector<std::string> listed = read_file_list(o.list);
@@ -297,17 +342,12 @@ int train(Options& o) {
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files);
   const std::int64_t memory = memory_of(o, training, validation, *backend);
+  const std::int64_t limit = memory_limit(o, training.total() + validation.total());
   if (o.common.dry_run) {
-    std::printf(
-        "files\t%zu\nrecords\t%zu\nnt\t%lld\nparameters\t%lld\nsteps\t%lld\n"
-        "planned_tokens\t%lld\nmemory_bytes\t%lld\n",
-        training.files.size(), training.records.size(), static_cast<long long>(training.total()),
-        static_cast<long long>(ParameterTable(model.config).total),
-        static_cast<long long>(o.settings.steps()),
-        static_cast<long long>(o.settings.planned_tokens()), static_cast<long long>(memory));
+    print_dry_run(o, training, memory, limit, *backend);
     return 0;
   }
-  check_memory(o, memory, training.total() + validation.total());
+  check_memory(o, memory, limit);
   check_writable(o.common.output);
   check_writable(o.checkpoint);
   if (o.init.empty()) model.parameters = initial_model(model.config, o.settings.seed).parameters;
@@ -315,9 +355,8 @@ int train(Options& o) {
            with_commas(static_cast<std::int64_t>(training.records.size())) + " records of " +
            with_commas(static_cast<std::int64_t>(files.size())) + " files; " + model.config.name +
            ", " + with_commas(static_cast<std::int64_t>(model.parameters.size())) +
-           " parameters; " + backend->name() + ", " + o.settings.precision + ", " +
-           std::to_string(backend->workers()) + " threads; memory " + with_commas(memory) +
-           " bytes");
+           " parameters; " + backend->name() + ", " + std::to_string(backend->workers()) +
+           " threads; memory " + with_commas(memory) + " bytes");
 
   Reporter reporter(o.settings);
   TrainingRun run;

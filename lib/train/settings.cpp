@@ -27,18 +27,21 @@ std::int64_t TrainSettings::windows_per_batch(std::int64_t segment_length) const
 }
 
 std::int64_t TrainSettings::planned_tokens() const {
-  std::int64_t tokens = 0;
+  double tokens = 0;  // exact below 2^53, and no overflow
   for (const Stage& stage : curriculum) {
-    tokens +=
-        stage.steps * accumulate * windows_per_batch(stage.segment_length) * stage.segment_length;
+    tokens += static_cast<double>(stage.steps) * static_cast<double>(accumulate) *
+              static_cast<double>(windows_per_batch(stage.segment_length)) *
+              static_cast<double>(stage.segment_length);
   }
-  return tokens;
+  return static_cast<std::int64_t>(std::min(tokens, 9e18));
 }
 
 void TrainSettings::check() const {
   // Comparisons are written so that NaN fails them.
-  require(batch_tokens >= 1, "--batch-tokens: must be 1 or more");
-  require(accumulate >= 1, "--accumulate: must be 1 or more");
+  // The upper limits keep products of these within 64 bits.
+  constexpr std::int64_t kMost = 1'000'000'000'000;
+  require(batch_tokens >= 1 && batch_tokens <= kMost, "--batch-tokens: must be 1 to 1e12");
+  require(accumulate >= 1 && accumulate <= 1'000'000, "--accumulate: must be 1 to 1e6");
   require(learning_rate > 0 && learning_rate <= std::numeric_limits<float>::max(),
           "--lr: must be greater than 0");
   require(min_learning_rate >= 0 && min_learning_rate <= 1, "--min-lr: must be between 0 and 1");

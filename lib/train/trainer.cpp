@@ -132,6 +132,10 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, std::int64_t segment
   return result;
 }
 
+std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeStore& store) {
+  return largest_batch(settings, store).rows;
+}
+
 std::uint64_t Trainer::memory_needed(const TrainSettings& settings, const GenomeStore& store,
                                      kernels::Backend<float>& backend) {
   const Encoder<float> encoder(settings.config, backend, /*training=*/true);

@@ -37,7 +37,9 @@ class Trainer {
   ObjectiveResult validate(const GenomeStore& store, std::int64_t segment_length,
                            std::int64_t max_tokens);
 
-  // Bytes of encoder and optimizer for the largest micro-batch of the settings, data excluded.
+  // Rows of the largest micro-batch of the settings.
+  static std::int64_t largest_rows(const TrainSettings& settings, const GenomeStore& store);
+  // Bytes of encoder and optimizer for such a micro-batch, the sequences in memory excluded.
   static std::uint64_t memory_needed(const TrainSettings& settings, const GenomeStore& store,
                                      kernels::Backend<float>& backend);
 

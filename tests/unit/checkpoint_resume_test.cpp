@@ -1,0 +1,250 @@
+// Whole training runs of a tiny model: interruption, threads, micro-batches, failures.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/random.hpp"
+#include "tests/unit/temp_dir.hpp"
+#include "train/trainer.hpp"
+#include "train/training.hpp"
+
+namespace m5 {
+namespace {
+
+using test::get;
+using test::TempDir;
+
+ModelConfig tiny_config() {
+  ModelConfig config;
+  config.name = "tiny";
+  config.dim = 16;
+  config.layers = 2;
+  config.heads = 8;
+  config.ff_dim = 32;
+  config.order = 2;
+  config.bound = 1;
+  config.window = 3;
+  config.local_conv = {{3, 1}, {0, 1}};
+  config.validate();
+  return config;
+}
+
+// Bases that follow from their neighbours, so that there is something to learn.
+GenomeStore tiny_store(std::int64_t length = 3000) {
+  std::vector<Token> tokens;
+  for (std::int64_t i = 0; i < length; ++i) {
+    const auto n = static_cast<std::uint64_t>(i);
+    tokens.push_back(uniform(5, n) < 0.1 ? static_cast<Token>(uniform_below(6, n, 4))
+                                         : static_cast<Token>(i % 3));
+  }
+  GenomeStore store;
+  store.add("linear", tokens, false);
+  tokens.resize(200);
+  store.add("circular", tokens, true);
+  store.add("short", std::vector<Token>{0, 4, 2}, false);
+  return store;
+}
+
+class TrainingTest : public testing::Test {
+ protected:
+  TrainingTest() {
+    run_.settings.config = tiny_config();
+    run_.settings.curriculum = make_curriculum({64, 300}, {12, 8});
+    run_.settings.batch_tokens = 256;
+    run_.settings.warmup = 4;
+    run_.settings.learning_rate = 1e-2;
+    run_.training = &store_;
+    run_.validation = &validation_;
+    run_.validate_every = 7;
+    run_.validation_tokens = 500;
+    run_.checkpoint_every = 4;
+    run_.checkpoint = dir_ / "ckpt";
+    run_.log = dir_ / "log";
+  }
+
+  // Runs to the end, or until after step `stop_after`. Gives the parameters, the model's provenance
+  // going to provenance_.
+  std::vector<float> train(int threads = 1, std::int64_t stop_after = -1) {
+    const auto backend = kernels::make_cpu_backend({.threads = threads});
+    Model model = initial_model(run_.settings.config, run_.settings.seed);
+    std::int64_t step = 0;
+    run_.report = [&](const StepRow& row) { step = row.step; };
+    run_.stop = [&] { return step == stop_after; };
+    complete_ = run_training(run_, *backend, model);
+    provenance_ = model.provenance;
+    return model.parameters;
+  }
+
+  // The log without its last column, which is the speed.
+  std::string log() const {
+    std::string text;
+    std::string line;
+    for (const char c : get(run_.log)) {
+      line += c;
+      if (c != '\n') continue;
+      text += line.substr(0, line.rfind('\t')) + '\n';
+      line.clear();
+    }
+    EXPECT_EQ(line, "");
+    return text;
+  }
+
+  TempDir dir_;
+  GenomeStore store_ = tiny_store(), validation_ = tiny_store(1000);
+  TrainingRun run_;
+  bool complete_ = false;
+  std::map<std::string, std::string> provenance_;
+};
+
+TEST_F(TrainingTest, LossFallsAndTheLogSaysSo) {
+  std::vector<double> losses;
+  const auto backend = kernels::make_cpu_backend({.threads = 2});
+  Model model = initial_model(run_.settings.config, 1);
+  run_.settings.curriculum = {{128, 60}};
+  run_.report = [&](const StepRow& row) { losses.push_back(mean_nll(row.training)); };
+  ASSERT_TRUE(run_training(run_, *backend, model));
+  ASSERT_EQ(losses.size(), 60u);
+  EXPECT_NEAR(losses[0], std::log(4.0), 0.25);
+  // Nine in ten bases follow from the position modulo 3.
+  EXPECT_LT(losses[59], 0.8 * losses[0]);
+  const std::string text = log();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 61);
+  EXPECT_EQ(model.provenance.at("train.steps"), "60");
+  EXPECT_EQ(model.provenance.at("train.nucleotides"), "3203");
+  EXPECT_EQ(model.provenance.at("train.training-data").substr(0, 7), "sha256:");
+}
+
+TEST_F(TrainingTest, InterruptedAndResumedIsTheSameRun) {
+  const std::vector<float> straight = train();
+  ASSERT_TRUE(complete_);
+  const std::string straight_log = log();
+  const auto straight_provenance = provenance_;
+  for (const std::int64_t stop : {1, 10, 12, 19}) {  // 12: between the stages
+    run_.resume = false;
+    train(1, stop);
+    EXPECT_FALSE(complete_);
+    run_.resume = true;
+    EXPECT_EQ(train(2), straight) << stop;  // with another number of threads
+    EXPECT_TRUE(complete_);
+    EXPECT_EQ(log(), straight_log) << stop;
+    EXPECT_EQ(provenance_, straight_provenance);
+  }
+}
+
+TEST_F(TrainingTest, AKilledRunContinuesFromItsLastCheckpoint) {
+  const std::vector<float> straight = train();
+  const std::string straight_log = log();
+  // Dies in step 11: the last checkpoint is that of step 8, the log has rows up to step 10.
+  run_.resume = false;
+  const auto backend = kernels::make_cpu_backend({.threads = 1});
+  Model model = initial_model(run_.settings.config, run_.settings.seed);
+  run_.stop = nullptr;
+  run_.report = [](const StepRow& row) {
+    if (row.step == 10) throw std::runtime_error("killed");
+  };
+  EXPECT_THROW(run_training(run_, *backend, model), std::runtime_error);
+  EXPECT_NE(log().find("\n10\t"), std::string::npos);
+  run_.resume = true;
+  EXPECT_EQ(train(), straight);
+  EXPECT_EQ(log(), straight_log);
+}
+
+TEST_F(TrainingTest, ThreadsDoNotChangeAByte) {
+  const std::vector<float> one = train(1);
+  const std::string one_log = log();
+  for (const int threads : {2, 3, 8}) {
+    EXPECT_EQ(train(threads), one) << threads;
+    EXPECT_EQ(log(), one_log) << threads;
+  }
+}
+
+TEST_F(TrainingTest, SeedAndDataChangeTheRun) {
+  const std::vector<float> one = train();
+  run_.settings.seed = 2;
+  EXPECT_NE(train(), one);
+  run_.settings.seed = 1;
+  store_.tokens[100] = static_cast<Token>((store_.tokens[100] + 1) % 4);
+  train(1, 3);
+  run_.resume = true;
+  store_.tokens[100] = static_cast<Token>((store_.tokens[100] + 3) % 4);
+  const std::string message = test::error_of(ErrorKind::kUsage, [&] { train(); });
+  EXPECT_TRUE(test::contains(message, "training sequences differ")) << message;
+}
+
+// Two micro-batches of B nt hold the windows of one of 2B, and their gradients add up.
+TEST_F(TrainingTest, AccumulatedMicroBatchesAreOneBatch) {
+  const auto step = [&](std::int64_t batch_tokens, std::int64_t accumulate, int steps) {
+    run_.settings.batch_tokens = batch_tokens;
+    run_.settings.accumulate = accumulate;
+    const auto backend = kernels::make_cpu_backend({.threads = 1});
+    TrainState state;
+    state.parameters = initial_model(run_.settings.config, 1).parameters;
+    Trainer trainer(run_.settings, store_, *backend, state);
+    StepResult result;
+    for (int i = 0; i < steps; ++i) result = trainer.step();
+    return result;
+  };
+  const StepResult whole = step(512, 1, 1), halves = step(256, 2, 1), quarters = step(128, 4, 1);
+  EXPECT_EQ(whole.tokens, halves.tokens);
+  EXPECT_EQ(whole.objective.count, halves.objective.count);
+  EXPECT_EQ(whole.objective.correct, quarters.objective.correct);
+  EXPECT_DOUBLE_EQ(whole.objective.total_nll(), halves.objective.total_nll());
+  EXPECT_NEAR(whole.gradient_norm, halves.gradient_norm, 1e-6 * whole.gradient_norm);
+  EXPECT_NEAR(whole.gradient_norm, quarters.gradient_norm, 1e-6 * whole.gradient_norm);
+}
+
+TEST_F(TrainingTest, NothingToAskAboutIsNoFailure) {
+  store_ = {};
+  store_.add("n", std::vector<Token>(500, kTokenN), false);
+  validation_ = store_;
+  for (const float value : train()) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_TRUE(complete_);
+  EXPECT_NE(log().find("\t0\t.\t.\t.\t.\t.\t0\t"), std::string::npos) << log();
+}
+
+TEST_F(TrainingTest, OneNucleotideTrains) {
+  store_ = {};
+  store_.add("g", std::vector<Token>{kTokenG}, false);
+  run_.settings.mask.rate = 1;
+  for (const float value : train()) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_TRUE(complete_);
+}
+
+TEST_F(TrainingTest, DivergenceKeepsTheLastGoodCheckpoint) {
+  train(1, 6);
+  const std::string good = get(run_.checkpoint);
+  ASSERT_FALSE(good.empty());
+  run_.settings.learning_rate = 1e30;
+  run_.settings.warmup = 0;
+  run_.settings.weight_decay = 0.5;
+  run_.checkpoint_every = 1;
+  const std::string message = test::error_of(ErrorKind::kNumeric, [&] { train(); });
+  EXPECT_TRUE(test::contains(message, "step ")) << message;
+  EXPECT_TRUE(test::contains(message, "finite")) << message;
+  // Whatever it left is finite, or the good one.
+  const auto table = static_cast<std::int64_t>(initial_model(tiny_config(), 1).parameters.size());
+  SettingTexts texts = setting_texts(run_.settings);
+  texts["training-data"] = "sha256:" + store_.digest();
+  if (get(run_.checkpoint) != good) load_checkpoint(run_.checkpoint, table, texts);
+}
+
+TEST_F(TrainingTest, ValidationIsTheSameForEverySeedAndOrderOfRuns) {
+  const auto validate = [&](std::uint64_t seed, std::int64_t batch_tokens) {
+    run_.settings.seed = seed;
+    run_.settings.batch_tokens = batch_tokens;
+    const auto backend = kernels::make_cpu_backend({.threads = 1});
+    TrainState state;
+    state.parameters = initial_model(run_.settings.config, 1).parameters;
+    Trainer trainer(run_.settings, store_, *backend, state);
+    return trainer.validate(validation_, 64, 640);
+  };
+  const ObjectiveResult one = validate(1, 64), other = validate(2, 10000);
+  EXPECT_EQ(one.count, other.count);
+  EXPECT_EQ(one.correct, other.correct);
+  EXPECT_DOUBLE_EQ(one.total_nll(), other.total_nll());
+  EXPECT_GT(one.total_count(), 60);
+}
+
+}  // namespace
+}  // namespace m5
