@@ -313,8 +313,8 @@ void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& b
   report.meta["kmer_bits"] =
       "all true neighbours visible: more than the model sees, the strongest form of the baseline";
   report.meta["kmer_bits_same_view"] =
-      "the model's view: a masked neighbour ends the context, a substituted one is taken at its "
-      "word";
+      "the model's view: a masked neighbour may be any base (counts are summed over it), a "
+      "substituted one is taken at its word";
   for (int k = 0; k <= baseline->max_side(); ++k) {
     report.meta["kmer_alpha"].push_back(baseline->alpha(k));
     report.meta["kmer_held_out_bits"].push_back(baseline->held_bits(k));

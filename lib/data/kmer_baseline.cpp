@@ -37,6 +37,29 @@ std::size_t other_strand(std::size_t index, int side) {
          (contexts(side) - 1);
 }
 
+constexpr std::size_t kMaxFitting = 256;  // contexts that one prediction sums
+
+// Bases a neighbour may be.
+std::size_t allowed(Token t) { return is_base(t) ? 1 : t == kTokenMask ? kBases : 0; }
+
+// Replaces every context of n - 1 neighbours a side by those of n that (left, right) allow.
+std::size_t extend(std::size_t* contexts, std::size_t count, Token left, Token right, int n) {
+  std::size_t out = count;  // the first option of a context takes its place
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t inner = contexts[i];
+    bool first = true;
+    for (Token l = 0; l < kBases; ++l) {
+      if (is_base(left) && l != left) continue;
+      for (Token r = 0; r < kBases; ++r) {
+        if (is_base(right) && r != right) continue;
+        contexts[first ? i : out++] = inner | static_cast<std::size_t>(l * 4 + r) << (4 * (n - 1));
+        first = false;
+      }
+    }
+  }
+  return out;
+}
+
 // Moves 2-bit digits of a 12-bit number to every other 2-bit place.
 std::vector<std::uint32_t> spread_table() {
   std::vector<std::uint32_t> table(1 << (2 * KmerBaseline::kMaxSide));
@@ -85,10 +108,6 @@ KmerBaseline::Context KmerBaseline::context(const TokenView& sequence,
     c.side = i;
   }
   return c;
-}
-
-int KmerBaseline::visible_side(const TokenView& sequence, std::int64_t position) const {
-  return context(sequence, position).side;
 }
 
 void KmerBaseline::add(const TokenView& sequence) {
@@ -254,28 +273,37 @@ int KmerBaseline::best_side() const {
                           held_bits_.begin());
 }
 
-KmerBaseline::Prediction KmerBaseline::predict(Context c) const {
+KmerBaseline::Prediction KmerBaseline::predict(const TokenView& sequence,
+                                               std::int64_t position) const {
   if (!finished_) throw Error(ErrorKind::kInternal, "k-mer baseline: predict before finish");
   Prediction p;
   Probabilities inner;
   inner.fill(1.0 / kBases);
-  for (int n = 0; n <= kMaxSide; ++n) {
+  std::array<std::size_t, kMaxFitting> fitting{};  // contexts that the neighbours allow
+  std::size_t count = 1;                           // of them
+  for (int n = 0; n <= max_side_; ++n) {
+    if (n > 0) {
+      const Token left = token_at(sequence, position - n), right = token_at(sequence, position + n);
+      const std::size_t options = allowed(left) * allowed(right);
+      if (options == 0 || count * options > kMaxFitting) count = 0;
+      count = extend(fitting.data(), count, left, right, n);
+    }
     const auto k = static_cast<std::size_t>(n);
-    if (n <= c.side) {
-      const std::uint32_t* row = &counts_[k][(c.index & (contexts(n) - 1)) * kBases];
-      const double total = static_cast<double>(row[0]) + row[1] + row[2] + row[3];
+    if (count > 0) {
+      Probabilities sum{};
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::uint32_t* row = &counts_[k][fitting[i] * kBases];
+        for (std::size_t b = 0; b < kBases; ++b) sum[b] += row[b];
+      }
+      const double total = sum[0] + sum[1] + sum[2] + sum[3];
       for (std::size_t b = 0; b < kBases; ++b) {
-        inner[b] = (row[b] + alpha_[k] * inner[b]) / (total + alpha_[k]);
+        inner[b] = (sum[b] + alpha_[k] * inner[b]) / (total + alpha_[k]);
       }
     }
     p[k] = inner;
   }
+  for (int n = max_side_ + 1; n <= kMaxSide; ++n) p[static_cast<std::size_t>(n)] = inner;
   return p;
-}
-
-KmerBaseline::Prediction KmerBaseline::predict(const TokenView& sequence,
-                                               std::int64_t position) const {
-  return predict(context(sequence, position));
 }
 
 std::array<std::uint32_t, kBases> KmerBaseline::counts(const std::vector<Token>& left,

@@ -22,7 +22,7 @@ class KmerBaseline {
  public:
   static constexpr int kMaxSide = 6;
   using Probabilities = std::array<double, kBases>;  // of A C G T
-  // [n]: prediction from n neighbours a side; where fewer are visible, from as many as there are.
+  // [n]: prediction from n neighbours a side; where fewer are there, from as many as there are.
   using Prediction = std::array<Probabilities, kMaxSide + 1>;
 
   // max_side: longest context, neighbours on each side, 1..6. Takes 16^max_side * 16 bytes.
@@ -46,11 +46,11 @@ class KmerBaseline {
   std::array<std::uint32_t, kBases> counts(const std::vector<Token>& left,
                                            const std::vector<Token>& right) const;
 
-  // What the tables say about sequence[position], from the neighbours visible in `sequence`; the
-  // token at the position itself is not looked at. Entries above max_side repeat max_side.
+  // What the tables say about sequence[position], from its neighbours in `sequence`; the token at
+  // the position itself is not looked at. A MASK among the neighbours may be any base: the counts
+  // of all that fit are summed. N and the ends of a linear sequence end the context, and so do more
+  // than four MASKs. Entries above max_side repeat max_side.
   Prediction predict(const TokenView& sequence, std::int64_t position) const;
-  // Neighbours a side that are bases, at most max_side.
-  int visible_side(const TokenView& sequence, std::int64_t position) const;
 
   // fingerprint: any text that names the training data. Written whole or not at all; Error(kIo).
   void save(const std::string& path, const std::string& fingerprint) const;
@@ -72,7 +72,6 @@ class KmerBaseline {
   void count(const TokenView& sequence, std::int64_t from, std::int64_t to);
   void count_both_strands(const TokenView& sequence, std::int64_t from, std::int64_t to);
   void fit();
-  Prediction predict(Context c) const;
 
   int max_side_;
   bool finished_ = false;

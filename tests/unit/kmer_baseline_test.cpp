@@ -92,22 +92,60 @@ TEST(KmerBaseline, InterpolatesByHand) {
   EXPECT_EQ(p[KmerBaseline::kMaxSide], p[1]);  // nothing longer was counted
 }
 
-TEST(KmerBaseline, HiddenAndUnknownNeighboursShortenTheContext) {
+TEST(KmerBaseline, UnknownNeighboursAndEndsShortenTheContext) {
   const auto t = random_tokens(5000, 3);
   KmerBaseline k(3);
   k.add(view(t));
   k.finish();
   const auto full = tokens("ACGTACG");
-  for (const char* hidden : {"A?GTACG", "ACGTA?G", "ANGTACG", "ACGTANG"}) {
-    const auto q = tokens(hidden);
-    EXPECT_EQ(k.visible_side(view(q), 3), 1) << hidden;
-    EXPECT_EQ(k.predict(view(q), 3)[3], k.predict(view(full), 3)[1]) << hidden;
+  const auto p = k.predict(view(full), 3);
+  EXPECT_NE(p[3], p[1]);
+  for (const char* unknown : {"ANGTACG", "ACGTANG", "CGTAC", "TTNGTANTT"}) {
+    const auto q = tokens(unknown);
+    const auto middle = static_cast<std::int64_t>(q.size() / 2);
+    const auto seen = k.predict(view(q), middle);
+    EXPECT_EQ(seen[1], p[1]) << unknown;
+    const bool two = std::string(unknown) == "CGTAC";
+    EXPECT_EQ(seen[3], two ? p[2] : p[1]) << unknown;
   }
-  const auto edge = tokens("ACGT");
-  EXPECT_EQ(k.visible_side(view(edge), 0), 0);
-  EXPECT_EQ(k.visible_side(view(edge, true), 0), 3);
-  EXPECT_EQ(k.visible_side(view(edge), 1), 1);
-  EXPECT_EQ(k.visible_side(view(full), 3), 3);
+  const auto edge = tokens("TACG");  // circular: ACG on the left of T too
+  EXPECT_EQ(k.predict(view(edge), 0)[3], k.predict(view(edge), 0)[0]);
+  EXPECT_EQ(k.predict(view(edge, true), 0)[3], p[3]);
+}
+
+// A hidden neighbour may be any base: its counts are the sum over the four.
+TEST(KmerBaseline, HiddenNeighboursAreSummedOver) {
+  const auto t = random_tokens(20000, 3);
+  KmerBaseline k(2);
+  k.add(view(t));
+  k.finish();
+  const auto q = tokens("A?TAC");
+  const auto p = k.predict(view(q), 2);
+  Counts one{}, two{};
+  for (Token b = 0; b < 4; ++b) {
+    const auto c1 = k.counts({b}, {kTokenA}), c2 = k.counts({kTokenA, b}, tokens("AC"));
+    for (std::size_t i = 0; i < 4; ++i) {
+      one[i] += c1[i];
+      two[i] += c2[i];
+    }
+  }
+  const auto total = [](const Counts& c) { return static_cast<double>(c[0] + c[1] + c[2] + c[3]); };
+  for (std::size_t b = 0; b < 4; ++b) {
+    const double p1 = (one[b] + k.alpha(1) * p[0][b]) / (total(one) + k.alpha(1));
+    EXPECT_NEAR(p[1][b], p1, 1e-14);
+    EXPECT_NEAR(p[2][b], (two[b] + k.alpha(2) * p1) / (total(two) + k.alpha(2)), 1e-14);
+  }
+  // Four hidden neighbours are still summed: nothing is known, the counts are those of no context
+  // but for the ends of the sequence.
+  const auto none = k.predict(view(tokens("??T??")), 2);
+  for (std::size_t b = 0; b < 4; ++b) EXPECT_NEAR(none[2][b], none[0][b], 1e-3);
+  KmerBaseline wide(3);
+  wide.add(view(t));
+  wide.finish();
+  const auto five = wide.predict(view(tokens("C??T??G")), 3);  // 4 hidden: 256 contexts
+  const auto six = wide.predict(view(tokens("???T??G")), 3);   // 5 hidden: ends at two neighbours
+  EXPECT_NE(five[3], five[2]);
+  EXPECT_EQ(six[3], six[2]);
 }
 
 // Every table against counting by strings, over lengths around the block of 65,536 nt, with N.
