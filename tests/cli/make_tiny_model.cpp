@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
     config.validate();
     m5::Model model = m5::initial_model(config, 1);
     // Larger weights than training starts from, so that scores differ from base to base.
-    for (float& value : model.parameters) value *= 4.0f;
+    for (float& value : model.parameters) value *= 2.0f;
     m5::save_model(model, argv[1]);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "make_tiny_model: %s\n", error.what());

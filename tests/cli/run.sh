@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs the tests of the command line:  tests/cli/run.sh M5_BINARY [test_NAME.sh ...]
+# The tiny model is made by make_tiny_model of the same build. The last line is
+# "N passed, N failed"; the exit code is 0 when nothing failed and something passed.
+set -uo pipefail
+[ $# -ge 1 ] && [ -x "$1" ] || { echo "usage: tests/cli/run.sh M5_BINARY [TEST ...]" >&2; exit 2; }
+M5=$(readlink -f "$1")
+shift
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+maker=$(dirname "$M5")/../tests/cli/make_tiny_model
+[ -x "$maker" ] || { echo "$maker is missing: build it" >&2; exit 2; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+MODEL=$scratch/tiny.safetensors
+"$maker" "$MODEL" || exit 2
+SOURCE=$(cd "$here/../.." && pwd)
+export M5 MODEL SOURCE
+
+tests=("$here"/test_*.sh)
+if [ $# -gt 0 ]; then
+  tests=()
+  for name in "$@"; do tests+=("$here/$(basename "$name")"); done
+fi
+passed=0 failed=0
+for test in "${tests[@]}"; do
+  output=$(bash "$test" 2>&1)
+  echo "$output"
+  counts=$(tail -n 1 <<<"$output" | sed -nE 's/.*: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
+  if [ -z "$counts" ]; then
+    echo "FAIL $(basename "$test"): it did not finish"
+    failed=$((failed + 1))
+    continue
+  fi
+  passed=$((passed + ${counts% *}))
+  failed=$((failed + ${counts#* }))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
