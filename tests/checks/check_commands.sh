@@ -37,7 +37,7 @@ check_options() {
 for command in "${commands[@]}"; do
   grep -qE "^ +$command " <<<"$usage" || problem "'m5 --help' does not list $command"
   help=$("$m5" "$command" --help) || problem "'m5 $command --help' fails"
-  cmp -s <(echo "$help") <("$m5" help "$command") ||
+  [ "$help" = "$("$m5" help "$command")" ] ||
     problem "'m5 help $command' and 'm5 $command --help' differ"
   ls tests/cli/*"$command"* >/dev/null 2>&1 || problem "tests/cli has no test of $command"
   grep -qw "$command" "$completion" || problem "share/completion/m5.bash: no $command"
