@@ -188,6 +188,10 @@ SafetensorsHeader parse_safetensors_header(const std::string& text, std::uint64_
     throw Error(ErrorKind::kModel,
                 origin + ": not a safetensors file: its header is no JSON object");
   }
+  // The parser takes a NUL byte for the end of the text, and would not look at what follows.
+  if (text.find('\0') != std::string::npos) {
+    throw Error(ErrorKind::kModel, origin + ": the header is not valid JSON: it holds a NUL byte");
+  }
   HeaderEvents events(origin);
   json::sax_parse(text, &events);
 

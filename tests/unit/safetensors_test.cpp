@@ -179,6 +179,7 @@ TEST_F(Safetensors, HostileHeaders) {
   EXPECT_TRUE(contains(refusal(" {}"), "no JSON object"));
   EXPECT_TRUE(contains(refusal("{"), "not valid JSON"));
   EXPECT_TRUE(contains(refusal("{}}"), "not valid JSON"));
+  EXPECT_TRUE(contains(refusal(std::string("{}\0 ", 4)), "NUL byte"));
   EXPECT_TRUE(contains(refusal("{}", 4), "4 bytes after the last tensor"));
   EXPECT_TRUE(contains(refusal("{\"\xff\":{}}"), "not valid JSON in UTF-8"));
   EXPECT_TRUE(

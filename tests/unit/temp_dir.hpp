@@ -33,6 +33,8 @@ class TempDir {
 };
 
 inline std::string put(const std::string& path, const std::string& bytes) {
+  // A new file each time: some file systems write a truncated and rewritten one to disk at once.
+  std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary) << bytes;
   return path;
 }
