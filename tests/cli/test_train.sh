@@ -9,7 +9,8 @@ J
 { record "a topology=circular" 3000 1 AAACGT; record b 900 2; } >a.fa
 record c 2000 3 >b.fa
 record v 1500 4 >v.fa
-tiny=(--config tiny.json --segment-length 128,256 --batch-tokens 512 --steps 20 --warmup 5 --seed 3)
+shape=(--config tiny.json --segment-length 128,256 --batch-tokens 512)
+tiny=("${shape[@]}" --steps 20 --warmup 5)
 # The log without its last column, the speed.
 untimed() { sed 's/\t[^\t]*$//' "$1"; }
 
@@ -34,16 +35,16 @@ equal "a line for each base" "$(grep -vc '^#' .out)" 1500
 # --- the bytes depend on data and options alone --------------------------------------------------
 ok "threads" train "${tiny[@]}" a.fa b.fa -o two.safetensors -@2
 same "-@1 = -@2, with and without validation and log" one.safetensors two.safetensors
-ok "gz and list" train "${tiny[@]}" -@2 --list <(gzip -c a.fa >a.fa.gz; printf '%s\n' a.fa.gz b.fa) \
-  -o list.safetensors
+gzip -c a.fa >a.fa.gz
+printf '%s\n' a.fa.gz b.fa >list
+ok "gz and list" train "${tiny[@]}" -@2 --list list -o list.safetensors
 same "gz from a list = files" one.safetensors list.safetensors
-ok "seed" train "${tiny[@]}" --seed 4 a.fa b.fa -o seed.safetensors 2>/dev/null ||
-  true
+ok "seed" train "${tiny[@]}" --seed 4 a.fa b.fa -o seed.safetensors
 differ "the seed matters" one.safetensors seed.safetensors
 ok "linear" train "${tiny[@]}" --linear a.fa b.fa -o linear.safetensors
 differ "topology matters" one.safetensors linear.safetensors
-ok "bf16" train "${tiny[@]}" --precision bf16 --steps 4 a.fa -o bf16.safetensors
-ok "ref" train "${tiny[@]}" --device ref --steps 4,4 a.fa -o ref.safetensors
+ok "bf16" train "${shape[@]}" --precision bf16 --steps 4 a.fa -o bf16.safetensors
+ok "ref" train "${shape[@]}" --device ref --steps 4,4 a.fa -o ref.safetensors
 ok "--init" train --init one.safetensors --steps 3 --segment-length 100 --batch-tokens 300 v.fa \
   -o tuned.safetensors
 check "--init is kept as provenance" grep -q "sha256:$(sha256sum <one.safetensors | cut -c 1-64)" \
@@ -53,11 +54,11 @@ check "--init is kept as provenance" grep -q "sha256:$(sha256sum <one.safetensor
 for signal in TERM INT; do
   code=$([ $signal = TERM ] && echo 143 || echo 130)
   rm -f long.*
-  long=(train "${tiny[@]}" --steps 400 a.fa b.fa --val v.fa --val-every 50 --val-tokens 1k
+  long=(train "${shape[@]}" --steps 400 a.fa b.fa --val v.fa --val-every 50 --val-tokens 1k
     --log long.log -o long.safetensors --checkpoint-every 0 -@1)
   # A background job ignores SIGINT unless job control gives it a group of its own.
   set -m
-  "$M5" "${long[@]}" >.out 2>.err &
+  "$M5" "${long[@]}" >long.out 2>long.err &
   pid=$!
   set +m
   while kill -0 $pid 2>/dev/null && [ "$(wc -l 2>/dev/null <long.log || echo 0)" -lt 15 ]; do :; done
@@ -66,19 +67,20 @@ for signal in TERM INT; do
   equal "SIG$signal ends with" "$?" $code
   check "SIG$signal: a checkpoint" test -s long.safetensors.ckpt
   check "SIG$signal: no model" test ! -e long.safetensors
-  check "SIG$signal: says how to go on" grep -q -- --resume .err
+  check "SIG$signal: says how to go on" grep -q -- --resume long.err
   no_temporaries "SIG$signal"
   stopped=$(($(wc -l <long.log) - 1))
   check "SIG$signal: stopped in the middle ($stopped)" test "$stopped" -lt 400
   fails 2 'unfinished run.*--resume' "a new run does not overwrite the checkpoint" "${long[@]}"
-  fails 2 -- '--lr was 0.001, now 0.002' "--resume with another --lr" "${long[@]}" --resume --lr 2e-3 2>&1
+  fails 2 '--lr was 0.001, now 0.002' "--resume with another --lr" "${long[@]}" --resume --lr 2e-3 \
+    --verbosity 1
   fails 2 'training sequences differ' "--resume with other sequences" \
-    train "${tiny[@]}" --steps 400 a.fa -o long.safetensors --resume
+    train "${shape[@]}" --steps 400 a.fa -o long.safetensors --resume --verbosity 1
   cp long.safetensors.ckpt kept.ckpt
   ok "--resume" "${long[@]}" --resume
   check "SIG$signal: the checkpoint is gone in the end" test ! -e long.safetensors.ckpt
   if [ $signal = TERM ]; then
-    ok "straight" train "${tiny[@]}" --steps 400 a.fa b.fa --val v.fa --val-every 50 \
+    ok "straight" train "${shape[@]}" --steps 400 a.fa b.fa --val v.fa --val-every 50 \
       --val-tokens 1k --log straight.log -o straight.safetensors -@2
   fi
   same "SIG$signal: resumed = straight" long.safetensors straight.safetensors
@@ -86,15 +88,16 @@ for signal in TERM INT; do
 done
 fails 5 'no checkpoint' "--resume without a checkpoint" train "${tiny[@]}" a.fa -o none.safetensors --resume
 head -c 500 kept.ckpt >cut.ckpt
-fails 4 'cut.ckpt' "a cut checkpoint" "${long[@]}" --resume --checkpoint cut.ckpt
-fails 4 'not a checkpoint' "a model as checkpoint" "${long[@]}" --resume --checkpoint one.safetensors
+fails 4 'cut.ckpt' "a cut checkpoint" "${long[@]}" --resume --verbosity 1 --checkpoint cut.ckpt
+fails 4 'not a checkpoint' "a model as checkpoint" "${long[@]}" --resume --verbosity 1 \
+  --checkpoint one.safetensors
 
 # --- it blows up -------------------------------------------------------------------------------------
 fails 7 'step [0-9]+: .* not finite; no checkpoint' "a learning rate beyond reason" \
   train "${tiny[@]}" a.fa --lr 1e30 --weight-decay 1 --verbosity 2 -o nan.safetensors
 check "exit 7: no model" test ! -e nan.safetensors
 fails 7 'the checkpoint of step 1 is kept in nan.ckpt' "the last good checkpoint is named" \
-  train "${tiny[@]}" a.fa --lr 1e16 --warmup 0 --weight-decay 1 --verbosity 2 --checkpoint nan.ckpt \
+  train "${shape[@]}" --steps 20 a.fa --lr 1e16 --warmup 0 --weight-decay 1 --verbosity 2 --checkpoint nan.ckpt \
   --checkpoint-every 1 -o nan.safetensors
 check "exit 7: checkpoint kept" test -s nan.ckpt
 no_temporaries "exit 7"
@@ -110,7 +113,7 @@ check "--dry-run: memory" test "$memory" -gt 100000
 fails 6 "training needs .* --batch-tokens" "--max-memory" \
   train "${tiny[@]}" a.fa b.fa --max-memory $((memory - 1)) -o dry.safetensors
 ok "--max-memory that is enough" \
-  train "${tiny[@]}" a.fa b.fa --max-memory "$memory" --steps 2 -o dry.safetensors
+  train "${shape[@]}" a.fa b.fa --max-memory "$memory" --steps 2 -o dry.safetensors
 ok "--dry-run that does not fit" train "${tiny[@]}" a.fa --dry-run --max-memory 1k -o dry2.safetensors
 
 # --- usage and input ---------------------------------------------------------------------------------
@@ -130,7 +133,8 @@ fails 2 '--reverse-complement' "--reverse-complement 2" train "${base[@]}" --ste
 fails 2 'preset' "an unknown preset" train --preset huge -o x.safetensors --steps 2 a.fa
 fails 2 '' "preset and config" train "${base[@]}" --preset nano --steps 2 a.fa
 fails 2 'circular' "circular and linear" train "${base[@]}" --steps 2 --circular --linear a.fa
-fails 4 'bad.json' "a broken config" train --config <(echo '{') -o x.safetensors --steps 2 a.fa 2>&1
+echo '{' >bad.json
+fails 4 'bad.json' "a broken config" train --config bad.json -o x.safetensors --steps 2 a.fa
 fails 6 'cuda' "--device cuda" train "${base[@]}" --steps 2 --device cuda a.fa
 fails 5 'missing.fa' "a missing file" train "${base[@]}" --steps 2 missing.fa
 printf 'a.fa\nmissing.fa\n' >files
@@ -143,7 +147,8 @@ printf '>x\nAC-GT\n' >gap.fa
 fails 3 "gap.fa.*'?x'?" "a gap" train "${base[@]}" --steps 2 gap.fa
 fails 5 'no/such' "a folder that is not there" train --config tiny.json --steps 2 a.fa \
   -o no/such/x.safetensors
-fails 5 'no/such' "a log folder that is not there" train "${base[@]}" --steps 2 a.fa --log no/such/log
+fails 5 'no/such' "a log folder that is not there" train "${base[@]}" --steps 2 a.fa --log no/such/log \
+  --verbosity 1
 if [ -w /dev/full ]; then
   fails 5 '/dev/full' "a full disk under the log" train "${base[@]}" --steps 2 --verbosity 1 a.fa \
     --log /dev/full

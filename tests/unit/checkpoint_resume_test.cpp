@@ -105,7 +105,7 @@ TEST_F(TrainingTest, LossFallsAndTheLogSaysSo) {
   run_.report = [&](const StepRow& row) { losses.push_back(mean_nll(row.training)); };
   ASSERT_TRUE(run_training(run_, *backend, model));
   ASSERT_EQ(losses.size(), 60u);
-  EXPECT_NEAR(losses[0], std::log(4.0), 0.25);
+  EXPECT_GT(losses[0], 1.3);  // a fresh model knows no better than to guess: ln 4 = 1.39
   // Nine in ten bases follow from the position modulo 3.
   EXPECT_LT(losses[59], 0.8 * losses[0]);
   const std::string text = log();
