@@ -139,7 +139,7 @@ double best_seconds(const std::function<void()>& run, int repeats) {
 
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
   const auto backend = kernels::make_cpu_backend({.threads = threads, .bf16 = settings.bf16});
-  report.meta["device"] = backend->name() + (settings.bf16 ? ", bf16" : ", fp32");
+  report.meta["device"] = backend->name();
   MeasuredPeak peak(threads, settings.bf16,
                     MeasuredPeak::shapes_of(model.config, backend->preferred_block_rows()));
   peak.measure(kPeakSeconds);
