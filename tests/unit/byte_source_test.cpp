@@ -166,8 +166,7 @@ TEST(ByteSource, PipeOfSingleBytes) {
 
 TEST(LineReader, LineEnds) {
   TempDir dir;
-  for (const char* text :
-       {"a\nb\n\nc\n", "a\r\nb\r\n\r\nc\r\n", "a\rb\r\rc\r", "a\nb\n\nc"}) {
+  for (const char* text : {"a\nb\n\nc\n", "a\r\nb\r\n\r\nc\r\n", "a\rb\r\rc\r", "a\nb\n\nc"}) {
     LineReader reader(put(dir / "lines", text));
     std::string line, joined;
     std::int64_t lines = 0;
