@@ -48,8 +48,11 @@ void catch_signals() {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, &previous_interrupt);
-  sigaction(SIGTERM, &action, &previous_terminate);
+  sigaction(SIGINT, nullptr, &previous_interrupt);
+  sigaction(SIGTERM, nullptr, &previous_terminate);
+  // A signal that the caller told us to ignore stays ignored.
+  if (previous_interrupt.sa_handler != SIG_IGN) sigaction(SIGINT, &action, nullptr);
+  if (previous_terminate.sa_handler != SIG_IGN) sigaction(SIGTERM, &action, nullptr);
 }
 
 // --- command line --------------------------------------------------------------------------------
@@ -213,6 +216,7 @@ void check_memory(const Options& o, std::int64_t needed, std::int64_t limit) {
 // --- talk ----------------------------------------------------------------------------------------
 
 std::string figure(double value) {
+  if (std::isnan(value)) return "none";  // no position to average over
   char text[32];
   std::snprintf(text, sizeof text, "%.4f", value);
   return text;

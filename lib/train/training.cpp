@@ -82,13 +82,14 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
     }
     log.write(row);
     if (run.report) run.report(row);
-    if (step == settings.steps()) break;
+    const bool last = step == settings.steps();
     const bool stop = run.stop && run.stop();
-    if (stop || (run.checkpoint_every > 0 && step % run.checkpoint_every == 0)) {
+    // After the last step too: should the model not be written (disk full), no work is lost.
+    if (stop || last || (run.checkpoint_every > 0 && step % run.checkpoint_every == 0)) {
       save_checkpoint(run.checkpoint, trainer.state(), texts);
       saved_step = step;
     }
-    if (stop) {
+    if (stop && !last) {
       log.close();
       return false;
     }

@@ -21,7 +21,7 @@ struct TrainingRun {
   std::int64_t validation_tokens = 262144;  // nt
   std::string log;                          // empty: none
   std::string checkpoint;
-  std::int64_t checkpoint_every = 500;  // steps; 0: only when stopped
+  std::int64_t checkpoint_every = 500;  // steps; 0: only when stopped, and after the last step
   bool resume = false;
 
   // Asked after every step; true ends the run after a checkpoint.
@@ -31,8 +31,8 @@ struct TrainingRun {
 };
 
 // Trains `model` in place, its parameters being the start of a fresh run, and fills its provenance.
-// Returns true when all steps are done: the caller saves the model and may then remove the
-// checkpoint; false when stopped, the checkpoint being written. Throws Error(kNumeric) saying at
+// Returns true when all steps are done, false when stopped. Either way a checkpoint is written:
+// once the caller has saved a finished model it may remove it. Throws Error(kNumeric) saying at
 // which step the run blew up and which checkpoint is left.
 bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Model& model);
 

@@ -86,6 +86,22 @@ for signal in TERM INT; do
   same "SIG$signal: resumed = straight" long.safetensors straight.safetensors
   equal "SIG$signal: resumed log = straight log" "$(untimed long.log)" "$(untimed straight.log)"
 done
+# A step without end: the second signal does not wait for it.
+set -m
+"$M5" train "${shape[@]}" --steps 2 --accumulate 1M a.fa --log endless.log -o endless.safetensors \
+  >endless.out 2>endless.err &
+pid=$!
+set +m
+while kill -0 $pid 2>/dev/null && [ ! -s endless.log ]; do :; done
+kill -TERM $pid
+sleep 0.2
+check "the first signal lets the step go on" kill -0 $pid
+kill -TERM $pid
+wait $pid
+equal "the second SIGTERM ends at once" "$?" 143
+check "the second SIGTERM: no checkpoint" test ! -e endless.safetensors.ckpt
+no_temporaries "the second SIGTERM"
+
 fails 5 'no checkpoint' "--resume without a checkpoint" train "${tiny[@]}" a.fa -o none.safetensors --resume
 head -c 500 kept.ckpt >cut.ckpt
 fails 4 'cut.ckpt' "a cut checkpoint" "${long[@]}" --resume --verbosity 1 --checkpoint cut.ckpt

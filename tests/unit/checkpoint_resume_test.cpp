@@ -150,6 +150,16 @@ TEST_F(TrainingTest, AKilledRunContinuesFromItsLastCheckpoint) {
   EXPECT_EQ(log(), straight_log);
 }
 
+TEST_F(TrainingTest, AFinishedRunLeavesACheckpointUntilTheModelIsSaved) {
+  const std::vector<float> straight = train();
+  const std::string straight_log = log();
+  run_.resume = true;
+  EXPECT_EQ(train(), straight);
+  EXPECT_TRUE(complete_);
+  EXPECT_EQ(log(), straight_log);
+  EXPECT_EQ(provenance_.at("train.steps"), "12,8");
+}
+
 TEST_F(TrainingTest, ThreadsDoNotChangeAByte) {
   const std::vector<float> one = train(1);
   const std::string one_log = log();
