@@ -172,6 +172,13 @@ void ModelConfig::validate() {
     refuse("config: the coefficients miss exp by a relative error of " + text(error) +
            " on the bound " + text(bound) + "; it must be below 1");
   }
+  // And stays so in fp32: the least weight, (1 - error) exp(-R), is a sum of terms as large as the
+  // greatest, (1 + error) exp(R), and must stand out from their rounding.
+  if ((1 + error) / (1 - error) * std::exp(2 * bound) * 0x1p-24 > 0x1p-6) {
+    refuse("config: bound is " + text(bound) + "; with order " + text(order) +
+           " the least attention weights drown in the rounding of fp32: choose a smaller bound" +
+           (order < 8 ? " or a higher order" : ""));
+  }
 }
 
 std::string ModelConfig::to_json() const {

@@ -116,6 +116,16 @@ TEST(Config, RangesAreNamed) {
   expect_refused(with([](auto& c) { c.coefficients[2] = -1; }), "coefficient");
   expect_refused(with([](auto& c) { c.coefficients[2] = HUGE_VAL; }), "coefficient");
   expect_refused(with([](auto& c) { c.coefficients[1] = 2; }), "relative error");  // P(-2) < 0
+  const auto bounded = [](double bound, int order) {
+    return [=](auto& c) {
+      c.bound = bound;
+      c.order = order;
+      c.coefficients.clear();
+    };
+  };
+  expect_refused(with(bounded(8, 8)), "fp32");
+  expect_refused(with(bounded(5, 2)), "fp32");
+  for (int order : {2, 4, 6, 8}) EXPECT_NO_THROW(with(bounded(4, order)).validate());
   expect_refused(with([](auto& c) { c.name = "two\nlines"; }), "name");
 }
 

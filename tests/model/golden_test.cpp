@@ -12,11 +12,11 @@
 namespace m5 {
 namespace {
 
-constexpr double kDouble = 1e-10;  // both compute in float64; only the order of sums differs
+constexpr double kDouble = 1e-12;  // both compute in float64; only the order of sums differs
 // fp32: 2^-24 in each of some tens of roundings in a row, on values of about 1.
 constexpr double kFloat = 5e-6;
 // bf16: operands of the products carry 2^-9 each, over some ten products in a row.
-constexpr double kBf16 = 0.1;
+constexpr double kBf16 = 0.05;
 
 template <class U>
 std::vector<U> tensor(const SafetensorsFile& file, const std::string& name) {
