@@ -57,20 +57,24 @@ void derive_bounded(const AttentionShape& s, int n, DoubleBackend& b, const doub
   b.bound(0, s, n, 4 * std::int64_t{s.heads}, raw, bounded);
 }
 
+// With a unit column keys and values share rows [n][(4 + dv)H]; without, queries and u do not.
 Case accumulate(int n, const AttentionShape& s, bool unit_column) {
   Builder t("attention_accumulate", shape_text(s) + (unit_column ? ",unit" : ""), n,
             state_flops(s, n, 1));
-  const std::int64_t z_stride = 4 * std::int64_t{s.heads};
-  const std::int64_t u_stride = (unit_column ? s.value_dim : s.columns()) * std::int64_t{s.heads};
+  const std::int64_t H = s.heads;
+  const std::int64_t z_stride = (unit_column ? 4 + s.value_dim : 4) * H;
+  const std::int64_t u_stride = unit_column ? z_stride : s.columns() * H;
   const int raw = t.input("raw", n * z_stride), z = t.derived("z", n * z_stride);
-  const int u = t.input("u", n * u_stride);
+  const int u = t.input("u", unit_column ? 0 : n * u_stride);
   const int state = t.added("state", s.state_size(), false, true);
   t.c.derive = [=](DoubleBackend& b, DoubleMemory& m) {
-    derive_bounded(s, n, b, m.real(raw), m.real(z));
+    std::copy_n(m.real(raw), n * z_stride, m.real(z));
+    b.bound(0, s, n, z_stride, m.real(raw), m.real(z));
   };
   t.prepare([=](auto& b, auto& m) -> Run {
     return [=, &b, &m] {
-      b.attention_accumulate(0, s, n, m.real(z), z_stride, m.real(u), u_stride, unit_column,
+      b.attention_accumulate(0, s, n, m.real(z), z_stride,
+                             unit_column ? m.real(z) + 4 * H : m.real(u), u_stride, unit_column,
                              m.wide(state));
     };
   });
