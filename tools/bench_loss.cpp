@@ -310,9 +310,9 @@ void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& b
       " nt; n neighbours on each side, interpolated with shorter contexts; n chosen on held-out "
       "blocks of the training files";
   report.meta["kmer_n"] = n;
-  report.meta["kmer_bits"] =
+  report.meta["kmer_bits_are"] =
       "all true neighbours visible: more than the model sees, the strongest form of the baseline";
-  report.meta["kmer_bits_same_view"] =
+  report.meta["kmer_bits_same_view_are"] =
       "the model's view: a masked neighbour may be any base (counts are summed over it), a "
       "substituted one is taken at its word";
   for (int k = 0; k <= baseline->max_side(); ++k) {
@@ -366,7 +366,7 @@ int bench_loss(int argc, char** argv) {
   report.meta["mask_rate"] = options.mask.rate;
   report.meta["mask_shares"] = {options.mask.masked, options.mask.substituted, options.mask.kept};
   report.meta["seed"] = options.seed;
-  report.meta["bits"] =
+  report.meta["bits_are"] =
       "per masked base, given the visible rest of its segment; not comparable "
       "with bits of causal models or compressed sizes";
   describe_baseline(report, baseline, n);

@@ -1,0 +1,160 @@
+#!/bin/bash
+# m5 bench: what it prints, what it refuses, and results that are known beforehand.
+. "$(dirname "$0")/harness.sh"
+
+# value KEY [ROW]: the value of KEY in a row of the JSON in $WORK/.out; ROW from 1. meta KEY: above
+# the rows.
+value() { grep -E "^      \"$1\": " .out | sed -n "${2:-1}p" | sed 's/^[^:]*: //; s/,$//; s/"//g'; }
+meta() { grep -E "^  \"$1\": " .out | sed 's/^[^:]*: //; s/,$//; s/"//g'; }
+# rows: the JSON from the rows on. said PATTERN: on stderr of the last m5.
+rows() { sed -n '/"rows"/,$p' .out; }
+said() { cp .err said; check "$1" grep -q "$2" said; }
+# noise NAME LENGTH SEED: a record of high bits of a generator of period 2^32, so that no two
+# records share stretches.
+noise() {
+  awk -v name="$1" -v n="$2" -v seed="$3" 'BEGIN {
+    print ">" name
+    state = seed * 104729 % 4294967296
+    for (i = 1; i <= n; ++i) {
+      state = (state * 69069 + 12345) % 4294967296
+      printf "%s%s", substr("ACGT", int(state / 1073741824) + 1, 1), i % 60 ? "" : "\n"
+    }
+    print ""
+  }'
+}
+# true_that NAME EXPRESSION: of awk.
+true_that() {
+  if awk "BEGIN { exit !($2) }"; then pass; else fail "$1: not so: $2"; fi
+}
+
+# --- usage ----------------------------------------------------------------------------------------
+for word in speed attention loss; do
+  ok "$word --help" bench $word --help
+  check "$word --help names itself" grep -q "m5 bench $word" .out
+done
+ok "bench --help" bench --help
+check "bench --help lists loss" grep -q '^  loss' .out
+fails 2 "unrecognized subcommand 'x'" "unknown subcommand" bench x
+"$M5" bench >.out 2>.err; equal "bench alone" "$?" 2
+equal "bench alone: nothing on stdout" "$(cat .out)" ""
+fails 2 "lengths" "length 0" bench speed --lengths 0
+fails 2 "lengths" "length x" bench attention --lengths 1k,x
+fails 2 "mode" "unknown mode" bench speed --mode sideways
+fails 2 "threads" "threads x" bench speed -@ 1,x
+fails 2 "preset" "preset and model" bench speed --preset nano -m "$MODEL"
+fails 2 "preset" "unknown preset" bench speed --preset huge --lengths 100
+fails 5 "none.safetensors" "model missing" bench speed -m none.safetensors
+fails 2 "layer" "layer beyond the model" bench attention --layer 2 --lengths 10
+fails 6 "memory" "more memory than there is" bench speed --lengths 1000G --mode forward
+fails 2 "no sequence file" "loss without files" bench loss --baseline-only
+fails 6 "CUDA" "no such device" bench speed --device cuda --lengths 100
+
+# --- speed ----------------------------------------------------------------------------------------
+ok "speed" bench speed --lengths 500,3k --threads 1,2 --repeats 1 --json
+equal "speed: rows" "$(grep -c '"nt_per_s"' .out)" 8
+equal "speed: lengths" "$(value tokens 2)" 3000
+equal "speed: threads" "$(value threads 3)-$(grep -c '"mode": "train"' .out)" "1-4"
+for i in 1 2 3 4 5 6 7 8; do
+  true_that "speed: rate, row $i" "$(value nt_per_s $i) > 0"
+  true_that "speed: share is rate times work over peak, row $i" \
+    "(s = $(value share_of_peak $i)) > 0 && (t = $(value nt_per_s $i) * $(value flops_per_nt $i) * 1e-9 / $(value peak_gflops $i) / s) > 0.9999 && t < 1.0001"
+  true_that "speed: memory, row $i" "$(value peak_rss_bytes $i) > 1000000"
+done
+ok "speed as a table" bench speed --lengths 500 --repeats 1 --mode forward -@ 1
+equal "speed: heading and one row" "$(grep -vc '^#' .out)" 2
+check "speed: says the peak" grep -q '^# peak_gflops: .*gflops' .out
+ok "speed -o" bench speed --lengths 500 --repeats 1 --mode forward -@ 1 --json -o speed.json
+equal "speed -o: nothing on stdout" "$(cat .out)" ""
+check "speed -o: the file" grep -q nt_per_s speed.json
+# FLOPs of the tiny model: d 16, L 2, H 8, dv 2, ff 64, F 15, one convolution of width 3.
+#   K 2*16*6*8, Q 2*16*32 + 2*256 + 4*16*64, U 2*15*3*8, C 2*3*16
+cp speed.json .out
+equal "speed: FLOPs by hand" "$(value flops_per_nt)" \
+  "$(awk 'BEGIN { printf "%.1f", 2 * (1536 + 1024 + 512 + 4096 + 2 * 720) + 96 }')"
+
+# --- attention ------------------------------------------------------------------------------------
+noise x 3000 5 >x.fa
+ok "attention" bench attention --lengths 1,2,100,5k x.fa --json
+equal "attention: rows" "$(grep -c observed_max_relative_error .out)" 4
+equal "attention: passes" "$(meta result)" PASS
+for i in 1 2 3 4; do
+  true_that "attention: below the bound, row $i" \
+    "$(value observed_max_relative_error $i) <= $(value bound $i) + $(meta fp32_allowance)"
+  true_that "attention: scores below R, row $i" "$(value max_abs_score $i) < 1"
+done
+# One key: the softmax is its value, and the approximation too.
+true_that "attention: exact for one row" "$(value observed_max_relative_error 1) < 1e-6"
+# Many keys: an approximation, no copy of the exact sums.
+true_that "attention: an error is seen" "$(value observed_max_relative_error 3) > 1e-6"
+ok "attention again, other threads" bench attention --lengths 1,2,100,5k x.fa --json -@ 1
+grep -E 'observed|bound"' .out >one
+ok "attention, three threads" bench attention --lengths 1,2,100,5k x.fa --json -@ 3
+grep -E 'observed|bound"' .out >three
+same "attention: threads do not matter" one three
+ok "attention of the second layer" bench attention --lengths 500 --layer 1 --queries 5
+check "attention: table" grep -qE '^ *500 +5 .* PASS$' .out
+fails 3 "" "attention of a broken file" bench attention --lengths 10 "$MODEL"
+
+# --- loss -----------------------------------------------------------------------------------------
+{ noise a 5000 7; noise 'b topology=circular' 700 8; } >x.fa
+noise t 200000 9 >train.fa
+ok "loss" bench loss --lengths 100,1k,whole x.fa --baseline-train train.fa --json
+cp .out first.json
+equal "loss: rows" "$(grep -c '"nats"' .out)" 3
+equal "loss: segments" "$(value segments 1) $(value segments 2) $(value segments 3)" "57 6 2"
+for i in 1 2 3; do
+  true_that "loss: bits are nats / ln 2, row $i" \
+    "(x = $(value nats $i) / log(2) - $(value bits $i)) < 1e-9 && x > -1e-9"
+  true_that "loss: masked share, row $i" "$(value masked $i) > 5700 * 0.1 && $(value masked $i) < 5700 * 0.14"
+  # Random training sequence tells nothing about random test sequence.
+  true_that "loss: k-mers of noise, row $i" "(x = $(value kmer_bits $i)) > 1.98 && x < 2.05"
+done
+ok "loss: no segment longer than the record" bench loss --lengths 5k,1M x.fa --json
+rows | grep -E 'nats|accuracy' | sort | uniq -c | grep -vc ' 2 ' >count
+equal "loss: 5k and 1M cut nothing" "$(cat count)" 0
+ok "loss: one thread" bench loss --lengths 100,1k,whole x.fa --baseline-train train.fa --json -@ 1
+rows >two
+cp first.json .out
+rows >one
+same "loss: threads do not matter" one two
+gzip -c x.fa >x.fa.gz
+ok "loss of gz" bench loss --lengths 100,1k,whole x.fa.gz --baseline-train train.fa --json
+rows >two
+same "loss: gz is the same" one two
+ok "loss: other seed" bench loss --lengths 100,1k,whole x.fa --baseline-train train.fa --json --seed 2
+rows >two
+differ "loss: the seed matters" one two
+ok "loss: max-tokens" bench loss --lengths whole --max-tokens 1k x.fa --json
+equal "loss: max-tokens" "$(meta tokens)" 1000
+
+# A repeat: every base follows from its neighbours.
+{ echo '>r'; for _ in $(seq 2000); do printf 'ACCGTTGA'; done; echo; } >repeat.fa
+ok "loss of a repeat" bench loss --baseline-only repeat.fa --baseline-train repeat.fa --json --verbosity 0
+true_that "loss: a repeat is known" "$(value kmer_bits) < 0.05"
+true_that "loss: all of it" "$(value kmer_accuracy) > 0.999"
+true_that "loss: hidden neighbours cost little here" "$(value kmer_bits_same_view) < 0.5"
+true_that "loss: and something" "$(value kmer_bits_same_view) > $(value kmer_bits)"
+"$M5" bench loss --baseline-only repeat.fa --baseline-train repeat.fa >.out 2>.err
+said "loss: training on the test file is said" "is also a training file"
+
+# The cache of counts.
+echo train.fa >list
+ok "cache: written" bench loss --baseline-only x.fa --baseline-list list --baseline-cache c --json
+rows >counted
+ok "cache: read" bench loss --baseline-only x.fa --baseline-list list --baseline-cache c --json
+said "cache: says so" "read from c"
+rows >cached
+same "cache: the same numbers" counted cached
+ok "cache alone" bench loss --baseline-only x.fa --baseline-cache c --json
+rows >cached
+same "cache alone: the same numbers" counted cached
+noise u 1000 10 >>train.fa
+ok "cache: other training data" bench loss --baseline-only x.fa --baseline-list list --baseline-cache c --json
+said "cache: counted anew" "counting anew"
+head -c 1000000 c >d
+fails 3 "d: " "cache: cut short" bench loss --baseline-only x.fa --baseline-cache d
+fails 5 "none" "cache: missing" bench loss --baseline-only x.fa --baseline-cache none
+fails 2 "baseline-only" "nothing to count" bench loss --baseline-only x.fa
+fails 5 "nothing.fa" "no such file" bench loss nothing.fa
+no_temporaries "bench"
+finish
