@@ -76,7 +76,7 @@ class NpzSink : public EmbedSink {
   void write_strands() {
     zip_.begin("strand.npy", npy_header("<U1", table_.size(), 0));
     for (std::int64_t i = 0; i < table_.size(); ++i) {
-      const auto letter = static_cast<std::uint32_t>(table_.strand(i));
+      const auto letter = static_cast<std::uint32_t>(static_cast<unsigned char>(table_.strand(i)));
       zip_.write(&letter, sizeof letter);
     }
     zip_.end();
