@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "kernels/cpu/onednn.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
 #include "nn/encoder.hpp"
@@ -66,6 +67,11 @@ inline std::vector<std::int64_t> all_rows(std::int64_t count) {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
   std::iota(rows.begin(), rows.end(), 0);
   return rows;
+}
+
+// The precisions of this machine: fp32, and bf16 where the CPU multiplies it.
+inline std::vector<bool> cpu_precisions() {
+  return kernels::cpu_has_native_bf16() ? std::vector<bool>{false, true} : std::vector<bool>{false};
 }
 
 // A backend and an encoder on it, with parameters set.

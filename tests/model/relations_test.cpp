@@ -42,7 +42,7 @@ TEST(Relations, ThreadsChangeNothing) {
   const auto batch = records.batch();
   const Objective objective = some_objective(TestModel<float>::row_count(batch));
   for (const ModelConfig& config : {conv_config(), tiny_config(32, 2, 4)}) {
-    for (bool bf16 : {false, true}) {
+    for (bool bf16 : cpu_precisions()) {
       const auto parameters = random_parameters(config, 5);
       std::vector<float> expected;
       std::vector<double> expected_gradient;
@@ -68,7 +68,7 @@ TEST(Relations, BlockRowsChangeNothing) {
   const auto batch = records.batch();
   const ModelConfig config = conv_config();
   const auto parameters = random_parameters(config, 6);
-  for (bool bf16 : {false, true}) {
+  for (bool bf16 : cpu_precisions()) {
     TestModel<float> expected(config, parameters, cpu(1, bf16), false, 128);
     const auto log_probs = expected.log_probs(batch);
     const auto hidden = expected.hidden(batch, 2);
