@@ -24,9 +24,11 @@ TEST(ThreadPool, EveryTileOnce) {
 
 TEST(ThreadPool, ExceptionReachesCaller) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.run(100, [](int, std::int64_t tile) {
-    if (tile == 40) throw std::runtime_error("tile 40");
-  }), std::runtime_error);
+  EXPECT_THROW(pool.run(100,
+                        [](int, std::int64_t tile) {
+                          if (tile == 40) throw std::runtime_error("tile 40");
+                        }),
+               std::runtime_error);
   int n = 0;
   pool.run(1, [&](int, std::int64_t) { ++n; });  // usable afterwards
   EXPECT_EQ(n, 1);
