@@ -163,7 +163,7 @@ void Encoder<T>::set_parameters(const T* parameters) {
 template <class T>
 void Encoder<T>::log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs) {
   typename Impl::Pass pass(*impl_, batch);
-  impl_->run_to(pass, impl_->config.layers - 1);
+  impl_->run(pass, impl_->config.layers - 1, true);
   impl_->last_layer_log_probs(pass, rows, log_probs);
 }
 
@@ -171,8 +171,7 @@ template <class T>
 void Encoder<T>::hidden(Batch batch, int layer, const RowSink& sink) {
   Impl& m = *impl_;
   typename Impl::Pass pass(m, batch);
-  pass.want_keys = false;
-  m.run_to(pass, layer);
+  m.run(pass, layer, false);
   const std::int64_t d = m.config.dim;
   const bool last = layer == m.config.layers;
   // In inference there is one stage: what the sweeps left is the stream after `layer` layers.
@@ -219,7 +218,7 @@ template <class T>
 ObjectiveResult Encoder<T>::loss_and_gradient(Batch batch, const Objective& objective,
                                               double loss_scale, double* gradient) {
   typename Impl::Pass pass(*impl_, batch);
-  impl_->run_to(pass, impl_->config.layers - 1);
+  impl_->run(pass, impl_->config.layers - 1, true);
   std::vector<T> p(4 * objective.rows.size());
   impl_->backward(pass, objective, loss_scale, gradient, p.data());
   return tally(objective, p.data());

@@ -63,7 +63,7 @@ void Encoder<T>::Impl::token_window(Pass& pass, Work& w, const Tile& tile, int s
 // still need this tile's old edges: its first and last rows are kept, normed.
 template <class T>
 void Encoder<T>::Impl::save_halo(Pass& pass, int worker, std::int64_t t, int l) {
-  if (training || l >= config.layers || conv_halo(l) == 0) return;
+  if (training || l >= pass.key_layers || conv_halo(l) == 0) return;
   const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
   const std::int64_t d = config.dim, stride = pass.halo_stride * d;
   const int rows = std::min(conv_halo(l), tile.rows);
@@ -122,7 +122,7 @@ void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Tile& tile
 template <class T>
 void Encoder<T>::Impl::embed_sweep(Pass& pass) {
   const std::int64_t d = config.dim;
-  const bool keys = !config.has_conv(0);
+  const bool conv = config.has_conv(0), keys = pass.key_layers > 0 && !conv;
   auto sum = pass.sum_states([&](std::int64_t context) { return pass.state(0, context); });
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
@@ -134,7 +134,7 @@ void Encoder<T>::Impl::embed_sweep(Pass& pass) {
           token_window(pass, w, tile, start, n);
           backend.embed(worker, n, config.dim, config.window, w.tokens.data(),
                         parameter(table.embedding), parameter(table.embedding_bias), w.x.data());
-          std::copy_n(w.x.data(), n * d, pass.stage(0, keys) + (tile.first_row + start) * d);
+          std::copy_n(w.x.data(), n * d, pass.stage(0, !conv) + (tile.first_row + start) * d);
           if (keys) key_half(w, 0, n, part.get());
         }
         save_halo(pass, worker, t, 0);
@@ -169,7 +169,8 @@ void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
 template <class T>
 void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
   const std::int64_t d = config.dim;
-  const bool last = l + 1 == config.layers, keys = !last && !config.has_conv(l + 1);
+  const bool last = l + 1 == config.layers, conv = !last && config.has_conv(l + 1);
+  const bool keys = l + 1 < pass.key_layers && !conv;
   auto sum = pass.sum_states([&](std::int64_t context) { return pass.state(l + 1, context); });
   backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
                                                                              std::int64_t t) {
@@ -182,7 +183,7 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
       std::copy_n(pass.stage(l, true) + row, n * d, w.x.data());
       query_half(w, l, pass.state(l, tile.context), n);
       feed_forward(w, l, n);
-      std::copy_n(w.x.data(), n * d, (last ? pass.stage(l, true) : pass.stage(l + 1, keys)) + row);
+      std::copy_n(w.x.data(), n * d, (last ? pass.stage(l, true) : pass.stage(l + 1, !conv)) + row);
       if (keys) key_half(w, l + 1, n, part.get());
     }
     save_halo(pass, worker, t, l + 1);
@@ -190,15 +191,14 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
   });
 }
 
-// Runs `layers` whole layers, and the key half (with its convolution) of the next.
+// Runs `whole` layers, and with next_keys the key half (and its convolution) of the one after them.
 template <class T>
-void Encoder<T>::Impl::run_to(Pass& pass, int count) {
+void Encoder<T>::Impl::run(Pass& pass, int whole, bool next_keys) {
+  pass.key_layers = whole + next_keys;
   embed_sweep(pass);
-  for (int l = 0; l < config.layers; ++l) {
-    if (l == count && !pass.want_keys) return;
+  for (int l = 0; l < pass.key_layers; ++l) {
     if (config.has_conv(l)) conv_sweep(pass, l);
-    if (l == count) return;
-    layer_sweep(pass, l);
+    if (l < whole) layer_sweep(pass, l);
   }
 }
 

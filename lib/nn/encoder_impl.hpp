@@ -69,7 +69,7 @@ struct Encoder<T>::Impl {
   void embed_sweep(Pass& pass);
   void conv_sweep(Pass& pass, int l);
   void layer_sweep(Pass& pass, int l);  // query half and feed-forward of l, key half of l + 1
-  void run_to(Pass& pass, int layers);
+  void run(Pass& pass, int whole, bool next_keys);
   void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
 
   // Indices [begin, end) into the ascending rows that lie in the tile.
@@ -152,7 +152,7 @@ struct Encoder<T>::Impl::Pass {
   std::vector<kernels::Buffer<T>> states;  // [contexts][F][C][H], scaled
   kernels::Buffer<T> halos;  // [tiles][2][halo][d], normed, for the coming convolution
   int halo_stride = 0;
-  bool want_keys = true;  // false: hidden(), which stops at a stream
+  int key_layers = 0;  // layers whose key half runs
   // Backward.
   kernels::Buffer<T> dx, dx_other;  // [rows][d]
   kernels::Buffer<T> d_states;      // [contexts][F][C][H]
