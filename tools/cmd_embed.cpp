@@ -7,6 +7,7 @@
 // come in the order of their file, and one that runs past the end of a circular record wraps. The
 // model reads the forward strand; the strand column repeats the annotation.
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "base/log.hpp"
@@ -204,7 +205,8 @@ class Embedder {
 
   std::uint64_t memory(const InputBatch& batch, const std::vector<Unit>& units) const {
     const auto count = static_cast<std::int64_t>(units.size());
-    const std::uint64_t model = session_.memory_needed(batch.rows, batch.contexts);
+    const std::uint64_t model =
+        program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts);
     if (a_.per == "base") return model;
     return model + Pooler::memory(batch.rows, count, dim_) +
            static_cast<std::uint64_t>(count) *
@@ -218,6 +220,7 @@ class Embedder {
     for (const Unit& unit : units) intervals.push_back(unit.interval);
     Pooler pooler(batch.views, intervals, dim_, a_.pool == "max" ? Pool::kMax : Pool::kMean);
     session_.hidden(batch.views, layer_, [&](std::int64_t first_row, int n, const float* values) {
+      check_finite(batch, first_row, n, values);
       pooler.add(first_row, n, values);
     });
     std::vector<float> values(static_cast<std::size_t>(dim_));
@@ -238,6 +241,20 @@ class Embedder {
     if (selector_.empty()) return {{0, length}};
     if (!selector_.wants(record.name)) return {};
     return selector_.select(record.name, length);
+  }
+
+  void check_finite(const InputBatch& batch, std::int64_t first_row, int n,
+                    const float* values) const {
+    const float* const end = values + static_cast<std::int64_t>(n) * dim_;
+    const float* const bad = std::find_if(values, end, [](float v) { return !std::isfinite(v); });
+    if (bad == end) return;
+    std::int64_t position = first_row + (bad - values) / dim_;
+    std::size_t record = 0;
+    while (position >= batch.views[record].length) position -= batch.views[record++].length;
+    throw Error(ErrorKind::kNumeric, batch.records[record].file + ": record '" +
+                                         batch.records[record].name + "': position " +
+                                         std::to_string(position + 1) +
+                                         ": the model gives a value that is not finite");
   }
 
   // Units are whole records or regions, ascending; a row for every position in them.
@@ -267,6 +284,7 @@ class Embedder {
       }
     });
     session_.hidden(batch.views, layer_, [&](std::int64_t first, int n, const float* values) {
+      check_finite(batch, first, n, values);
       order.add(first, n, values);
     });
   }

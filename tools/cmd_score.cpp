@@ -111,7 +111,8 @@ std::vector<std::string> header_of(const ScoreArguments& a, const Model& model, 
 
 std::uint64_t memory_of(const Session& session, const InputBatch& batch,
                         const ScoringOptions& options) {
-  return session.memory_needed(batch.rows, batch.contexts) + scoring_memory(batch.rows, options);
+  return program_memory(batch) + session.memory_needed(batch.rows, batch.contexts) +
+         scoring_memory(batch.rows, options);
 }
 
 int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,

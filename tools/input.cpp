@@ -142,6 +142,11 @@ std::string batch_name(const InputBatch& batch) {
          "' on";
 }
 
+std::uint64_t program_memory(const InputBatch& batch) {
+  constexpr std::uint64_t kProgram = 32'000'000;                 // measured: 20 to 25 MB
+  return kProgram + 2 * static_cast<std::uint64_t>(batch.rows);  // letters and tokens
+}
+
 void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what) {
   const auto available = static_cast<std::uint64_t>(available_memory_bytes());
   const auto allowed = static_cast<std::uint64_t>(options.max_memory);

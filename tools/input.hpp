@@ -68,6 +68,8 @@ class BatchReader {
   std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
 };
 
+// Bytes of the program, its libraries and the records of a batch, beside what the model takes.
+std::uint64_t program_memory(const InputBatch& batch);
 // Refuses before memory is taken: Error(kResource) naming what is needed, what is available
 // (--max-memory, or what the machine has left) and what to do. what: such as "record 'x'".
 void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
@@ -79,7 +81,7 @@ double calibrate_seconds_per_row(Session& session, std::int64_t rows);
 // The lines both commands print for --dry-run.
 struct DryRun {
   std::int64_t records = 0, rows = 0, forward_rows = 0;
-  std::uint64_t memory = 0;  // the greatest of any batch
+  std::uint64_t memory = 0;  // of the process, the greatest of any batch
   double seconds = 0;
 };
 void print_dry_run(const CommonOptions& options, const Session& session, const DryRun& plan);

@@ -9,6 +9,7 @@
 #include <new>
 #include <string>
 
+#include "base/log.hpp"
 #include "base/output.hpp"
 #include "base/system.hpp"
 #include "kernels/backend.hpp"
@@ -70,7 +71,7 @@ int report(const std::string& prefix, const std::string& message, int code) {
     if (c == '\n' || c == '\r') c = ' ';
   }
   std::fflush(stdout);
-  std::fprintf(stderr, "%s\n", line.c_str());
+  if (m5::log_enabled(m5::LogLevel::kError)) std::fprintf(stderr, "%s\n", line.c_str());
   return code;
 }
 

@@ -1,6 +1,9 @@
+# shellcheck shell=bash
 # Sourced by every test_*.sh. The caller has set:
 #   M5      the program, an absolute path
 #   MODEL   a tiny model
+#   WILD_MODEL  one whose values overflow
+#   SOURCE  the top of the source tree
 # Each test runs in a folder of its own, $WORK, which goes away.
 set -uo pipefail
 PASSED=0

@@ -1,13 +1,14 @@
 // Writes a small model with random weights, for the tests of the command line.
-//   make_tiny_model FILE
+//   make_tiny_model FILE [SCALE_OF_THE_WEIGHTS]
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "m5/model.hpp"
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: make_tiny_model FILE\n");
+  if (argc < 2 || argc > 3) {
+    std::fprintf(stderr, "usage: make_tiny_model FILE [SCALE]\n");
     return 2;
   }
   try {
@@ -24,7 +25,8 @@ int main(int argc, char** argv) {
     config.validate();
     m5::Model model = m5::initial_model(config, 1);
     // Larger weights than training starts from, so that scores differ from base to base.
-    for (float& value : model.parameters) value *= 2.0f;
+    const float scale = argc == 3 ? std::strtof(argv[2], nullptr) : 2.0f;
+    for (float& value : model.parameters) value *= scale;
     m5::save_model(model, argv[1]);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "make_tiny_model: %s\n", error.what());

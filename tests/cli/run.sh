@@ -3,7 +3,10 @@
 # The tiny model is made by make_tiny_model of the same build. The last line is
 # "N passed, N failed"; the exit code is 0 when nothing failed and something passed.
 set -uo pipefail
-[ $# -ge 1 ] && [ -x "$1" ] || { echo "usage: tests/cli/run.sh M5_BINARY [TEST ...]" >&2; exit 2; }
+if [ $# -lt 1 ] || [ ! -x "$1" ]; then
+  echo "usage: tests/cli/run.sh M5_BINARY [TEST ...]" >&2
+  exit 2
+fi
 M5=$(readlink -f "$1")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,8 +16,9 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 MODEL=$scratch/tiny.safetensors
 "$maker" "$MODEL" || exit 2
+"$maker" "$scratch/wild.safetensors" 1e38 || exit 2  # its sums overflow
 SOURCE=$(cd "$here/../.." && pwd)
-export M5 MODEL SOURCE
+export M5 MODEL SOURCE WILD_MODEL=$scratch/wild.safetensors
 
 tests=("$here"/test_*.sh)
 if [ $# -gt 0 ]; then

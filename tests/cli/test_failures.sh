@@ -61,6 +61,9 @@ for command in score embed; do
   fails 6 "needs [0-9,]+ bytes" "--max-memory, to a file" $command --max-memory 1k -o m.tsv g.fa
   check "$command: nothing was written" test ! -e m.tsv
   fails 6 "cuda" "no CUDA here" $command --device cuda g.fa
+  # 7: numbers that no float holds
+  fails 7 "finite" "a model that overflows" $command -m "$WILD_MODEL" -o w.tsv g.fa
+  check "$command: no output of it" test ! -e w.tsv
   no_temporaries "$command"
 done
 
@@ -113,7 +116,7 @@ for signal in INT:130 TERM:143 HUP:129; do
     env --default-signal=INT,TERM,HUP "$M5" $command stream g.fa 2>err &
     pid=$!
     for _ in $(seq 100); do
-      ls -A | grep -q 'tmp$' && break
+      grep -q 'tmp$' <(ls -A) && break
       sleep 0.05
     done
     check "m5 $command: works on a temporary file" grep -q 'tmp$' <(ls -A)
@@ -130,6 +133,11 @@ done
 echo old >kept.bg
 fails 3 "gap.fa" "a failing run" score -o kept.bg gap.fa
 equal "the old output stays" "$(cat kept.bg)" old
+
+# --verbosity 0 says nothing at all.
+"$M5" score --verbosity 0 gap.fa >/dev/null 2>err
+equal "--verbosity 0: exit" $? 3
+equal "--verbosity 0: silent" "$(cat err)" ""
 
 # Nothing is said about a good run.
 "$M5" score g.fa >/dev/null 2>err
