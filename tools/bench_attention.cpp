@@ -22,14 +22,15 @@ constexpr std::int64_t kSlabs = 64;  // parts of the sums, whatever the number o
 
 // The rounding of fp32 that comes on top of the polynomial's error: the feature products of a
 // weight have both signs and reach exp(R) each, the weight itself may be as small as exp(-R).
-double rounding_allowance(const ModelConfig& c) { return std::exp(2 * c.bound) * 0x1p-22; }
+double rounding_allowance(const ModelConfig& c) { return std::exp(2 * c.bound) * 0x1p-21; }
 
 // Sums over keys: of the state, and, for the sampled queries, of exact softmax.
 struct Sums {
-  std::vector<double> state;  // [F][C][H]
-  std::vector<double> exact;  // [queries][C][H]: sum of exp(q.k) v, then of exp(q.k)
-  std::vector<double> v_max;  // [H]: max over rows and components of |v|
-  double score_max = 0;       // max |q.k|
+  std::vector<double> state;       // [F][C][H]
+  std::vector<double> exact;       // [queries][C][H]: sum of exp(q.k) v, then of exp(q.k)
+  std::vector<double> polynomial;  // the same with the polynomial P(q.k) for exp, in double
+  std::vector<double> v_max;       // [H]: max over rows and components of |v|
+  double score_max = 0;            // max |q.k|
 };
 
 // One attention layer, its input as the encoder computes it.
@@ -105,7 +106,15 @@ void add_exact(const ModelConfig& c, const std::vector<float>& q, const float* k
   const std::size_t heads = static_cast<std::size_t>(c.heads);
   const std::size_t dv = static_cast<std::size_t>(c.value_dim()), stride = (kKeyDim + dv) * heads;
   const std::size_t queries = q.size() / (kKeyDim * heads);
-  std::vector<double> weight(heads);
+  std::vector<double> weight(heads), polynomial(heads);
+  const auto add = [&](const std::vector<double>& w, const float* v, double* sum) {
+    for (std::size_t col = 0; col < dv; ++col) {
+      for (std::size_t h = 0; h < heads; ++h) {
+        sum[col * heads + h] += w[h] * static_cast<double>(v[col * heads + h]);
+      }
+    }
+    for (std::size_t h = 0; h < heads; ++h) sum[dv * heads + h] += w[h];
+  };
   for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
     const float* k = kv + i * stride;
     const float* v = k + kKeyDim * heads;
@@ -115,7 +124,6 @@ void add_exact(const ModelConfig& c, const std::vector<float>& q, const float* k
     }
     for (std::size_t j = 0; j < queries; ++j) {
       const float* query = q.data() + j * kKeyDim * heads;
-      double* exact = sums.exact.data() + j * (dv + 1) * heads;
       for (std::size_t h = 0; h < heads; ++h) {
         double score = 0;
         for (std::size_t e = 0; e < kKeyDim; ++e) {
@@ -124,19 +132,20 @@ void add_exact(const ModelConfig& c, const std::vector<float>& q, const float* k
         }
         sums.score_max = std::max(sums.score_max, std::abs(score));
         weight[h] = std::exp(score);
+        double p = 0;
+        for (std::size_t e = c.coefficients.size(); e-- > 0;) p = p * score + c.coefficients[e];
+        polynomial[h] = p;
       }
-      for (std::size_t col = 0; col < dv; ++col) {
-        for (std::size_t h = 0; h < heads; ++h) {
-          exact[col * heads + h] += weight[h] * static_cast<double>(v[col * heads + h]);
-        }
-      }
-      for (std::size_t h = 0; h < heads; ++h) exact[dv * heads + h] += weight[h];
+      add(weight, v, sums.exact.data() + j * (dv + 1) * heads);
+      add(polynomial, v, sums.polynomial.data() + j * (dv + 1) * heads);
     }
   }
 }
 
 struct Outcome {
-  double observed = 0, score_max = 0, mean = 0;
+  double observed = 0, mean = 0;  // against softmax
+  double rounding = 0;            // against the same polynomial, summed in double
+  double score_max = 0;
 };
 
 Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int layer,
@@ -177,6 +186,7 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
     Sums& sums = parts[static_cast<std::size_t>(slab)];
     sums.state.assign(static_cast<std::size_t>(shape.state_size()), 0.0);
     sums.exact.assign(exact_size, 0.0);
+    sums.polynomial.assign(exact_size, 0.0);
     sums.v_max.assign(static_cast<std::size_t>(shape.heads), 0.0);
     const int block = kernels::kRunRows, stride = attention.key_value_columns();
     std::vector<float> h(static_cast<std::size_t>(block * d));
@@ -199,6 +209,7 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
     };
     add(total.state, parts[s].state);
     add(total.exact, parts[s].exact);
+    add(total.polynomial, parts[s].polynomial);
     for (std::size_t h = 0; h < total.v_max.size(); ++h) {
       total.v_max[h] = std::max(total.v_max[h], parts[s].v_max[h]);
     }
@@ -215,14 +226,20 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
   for (std::size_t i = 0; i < static_cast<std::size_t>(queries); ++i) {
     backend.attention_query(0, shape, 1, q.data() + i * query_size, attention.query_columns(),
                             scaled.data(), o.data(), weight.data());
-    const double* exact = total.exact.data() + i * (dv + 1) * heads;
+    const auto at = static_cast<std::ptrdiff_t>(i * (dv + 1) * heads);
     for (std::size_t h = 0; h < heads; ++h) {
-      double error = 0;
-      for (std::size_t col = 0; col < dv; ++col) {
-        const double softmax = exact[col * heads + h] / exact[dv * heads + h];
-        error = std::max(error, std::abs(static_cast<double>(o[col * heads + h]) - softmax));
-      }
-      error /= std::max(total.v_max[h], std::numeric_limits<double>::min());
+      // Largest difference of a component from the quotient of the sums, relative to max |v|.
+      const auto distance = [&](const std::vector<double>& sums) {
+        const double* sum = sums.data() + at;
+        double most = 0;
+        for (std::size_t col = 0; col < dv; ++col) {
+          const double quotient = sum[col * heads + h] / sum[dv * heads + h];
+          most = std::max(most, std::abs(static_cast<double>(o[col * heads + h]) - quotient));
+        }
+        return most / std::max(total.v_max[h], std::numeric_limits<double>::min());
+      };
+      const double error = distance(total.exact);
+      outcome.rounding = std::max(outcome.rounding, distance(total.polynomial));
       if (!std::isfinite(error)) {
         throw Error(ErrorKind::kNumeric, "the attention of head " + std::to_string(h) +
                                              " is not finite at " + with_commas(rows) + " nt");
@@ -254,8 +271,9 @@ int bench_attention(int argc, char** argv) {
       "Compares the attention of one layer with exact softmax, which is computed in double "
       "for sampled queries against all keys. The error of a query and head is the largest "
       "difference of a component, relative to the largest |v| of the head; beside it stands "
-      "the bound that holds at any length, 2 eps / (1 - eps). Exit status 7 if it does not "
-      "hold.");
+      "the bound that holds at any length, 2 eps / (1 - eps). The rounding error is the same "
+      "difference from the polynomial the model uses, summed in double. Exit status 7 if either "
+      "is too large.");
   app.add_option("FILE", files,
                  "sequences to take queries, keys and values from, repeated or cut to each length "
                  "(default: a random sequence)");
@@ -312,13 +330,14 @@ int bench_attention(int argc, char** argv) {
     const std::vector<Token> genome =
         files.empty() ? random_genome(length, kSeed) : tiled(store.tokens, length);
     const Outcome outcome = probe(model, *backend, encoder, layer, genome, queries);
-    const bool holds = outcome.observed <= bound + allowance;
+    const bool holds = outcome.observed <= bound + allowance && outcome.rounding <= allowance;
     pass = pass && holds;
     report.rows.push_back({{"tokens", length},
                            {"queries", std::min<std::int64_t>(length, queries)},
                            {"observed_max_relative_error", outcome.observed},
                            {"observed_mean_relative_error", outcome.mean},
                            {"bound", bound},
+                           {"max_rounding_error", outcome.rounding},
                            {"max_abs_score", outcome.score_max},
                            {"result", holds ? "PASS" : "FAIL"}});
   }
@@ -329,11 +348,15 @@ int bench_attention(int argc, char** argv) {
                 {"observed_max_relative_error", 4},
                 {"observed_mean_relative_error", 4},
                 {"bound", 4},
+                {"max_rounding_error", 4},
                 {"max_abs_score", 3},
                 {"result"}},
                options.json);
   if (!pass) {
-    throw Error(ErrorKind::kNumeric, "the attention is further from softmax than its proved bound");
+    throw Error(
+        ErrorKind::kNumeric,
+        "the attention is further from softmax than its proved bound, or from its own polynomial "
+        "than fp32 rounding allows");
   }
   return 0;
 }

@@ -80,6 +80,7 @@ equal "attention: passes" "$(meta result)" PASS
 for i in 1 2 3 4; do
   true_that "attention: below the bound, row $i" \
     "$(value observed_max_relative_error $i) <= $(value bound $i) + $(meta fp32_allowance)"
+  true_that "attention: rounding, row $i" "$(value max_rounding_error $i) <= $(meta fp32_allowance)"
   true_that "attention: scores below R, row $i" "$(value max_abs_score $i) < 1"
 done
 # One key: the softmax is its value, and the approximation too.
