@@ -128,7 +128,9 @@ TEST(Batch, IsMadeOfWindowsInOrderEachItsOwnContext) {
   ASSERT_GT(objective.rows.size(), 40u);
   for (std::size_t i = 0; i < objective.rows.size(); ++i) {
     const std::int64_t row = objective.rows[i];
-    if (i > 0) ASSERT_GT(row, objective.rows[i - 1]);
+    if (i > 0) {
+      ASSERT_GT(row, objective.rows[i - 1]);
+    }
     const GenomeRecord& record = store.records[row < 100 ? 0 : 1];
     ASSERT_EQ(objective.targets[i], store.begin_of(record)[row < 100 ? row + 10 : row - 100]);
   }
