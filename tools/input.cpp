@@ -91,6 +91,10 @@ bool BatchReader::next_record(InputRecord& record) {
     record.name = raw_.name;
     record.counts = BaseCounts{};
     record.tokens = tokenize(raw_.bases, raw_.file, raw_.name, &record.counts);
+    if (record.counts.u > 0 && !warned_u_) {
+      log_warning(record.file + ": record '" + record.name + "': U is read as T");
+      warned_u_ = true;
+    }
     record.circular = !options_.linear && (options_.circular || raw_.circular);
     file_index_ = raw_.file_index;
     if (raw_.bases.capacity() > (std::size_t{1} << 24)) std::string().swap(raw_.bases);

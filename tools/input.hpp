@@ -64,6 +64,7 @@ class BatchReader {
   SequenceRecord raw_;
   InputRecord pending_;  // read, but belongs to the next batch
   bool has_pending_ = false;
+  bool warned_u_ = false;
   std::int64_t file_index_ = -1;                      // of the record read last
   std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
 };

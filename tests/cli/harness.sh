@@ -3,6 +3,7 @@
 #   M5      the program, an absolute path
 #   MODEL   a tiny model
 #   WILD_MODEL  one whose values overflow
+#   SURE_MODEL  one whose perplexities overflow, though its log-probabilities do not
 #   SOURCE  the top of the source tree
 # Each test runs in a folder of its own, $WORK, which goes away.
 set -uo pipefail

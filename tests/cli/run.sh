@@ -17,8 +17,10 @@ trap 'rm -rf "$scratch"' EXIT
 MODEL=$scratch/tiny.safetensors
 "$maker" "$MODEL" || exit 2
 "$maker" "$scratch/wild.safetensors" 1e38 || exit 2  # its sums overflow
+"$maker" "$scratch/sure.safetensors" 1e5 || exit 2  # sure of itself, and wrong
 SOURCE=$(cd "$here/../.." && pwd)
 export M5 MODEL SOURCE WILD_MODEL=$scratch/wild.safetensors
+export SURE_MODEL=$scratch/sure.safetensors
 
 tests=("$here"/test_*.sh)
 if [ $# -gt 0 ]; then

@@ -67,6 +67,10 @@ for command in score embed; do
   no_temporaries "$command"
 done
 
+fails 7 "record 'chr1': position [0-9]+.*--metric nll" "a perplexity that overflows" \
+  score -m "$SURE_MODEL" g.fa
+ok "its nats do not" score -m "$SURE_MODEL" --metric nll g.fa
+
 # --max-memory in step with --dry-run
 ok "dry run" score --dry-run g.fa
 needed=$(awk '$1 == "memory_bytes" { print $2 }' .out)
