@@ -1,18 +1,14 @@
 // m5 bench loss: the loss against segment length, beside the two-sided k-mer baseline.
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <memory>
 #include <numbers>
 #include <optional>
-#include <set>
 
 #include "base/log.hpp"
 #include "data/genome_store.hpp"
-#include "data/kmer_baseline.hpp"
-#include "data/tokenizer.hpp"
-#include "io/sequence_reader.hpp"
 #include "m5/error.hpp"
+#include "tools/bench_baseline.hpp"
 #include "tools/bench_report.hpp"
 #include "train/masking.hpp"
 
@@ -25,8 +21,9 @@ constexpr int kLeastSide = 2;  // of the k-mer models that are reported
 
 struct LossOptions {
   BenchOptions bench;
-  std::vector<std::string> files, train_files;
-  std::string lengths, train_list, cache;
+  std::vector<std::string> files;
+  std::string lengths;
+  BaselineOptions baseline;
   bool baseline_only = false;
   std::int64_t max_tokens = 0;
   std::uint64_t seed = 1;
@@ -94,72 +91,6 @@ Data load_data(const LossOptions& options) {
     throw Error(ErrorKind::kInput, "no position was chosen: the sequences are too short");
   }
   return data;
-}
-
-std::string fingerprint(const std::vector<std::string>& files) {
-  std::string text;
-  for (const std::string& file : files) {
-    if (file == "-") throw Error(ErrorKind::kUsage, "--baseline-cache: stdin cannot be cached");
-    std::error_code error;
-    const auto path = std::filesystem::weakly_canonical(file, error);
-    const auto size = std::filesystem::file_size(file, error);
-    const auto time = std::filesystem::last_write_time(file, error);
-    if (error) throw Error(ErrorKind::kIo, file + ": " + error.message());
-    text += path.string() + "\t" + std::to_string(size) + "\t" +
-            std::to_string(time.time_since_epoch().count()) + "\n";
-  }
-  return text;
-}
-
-void warn_overlap(const LossOptions& options, const std::vector<std::string>& train) {
-  std::set<std::filesystem::path> known;
-  std::error_code error;
-  for (const std::string& file : train)
-    known.insert(std::filesystem::weakly_canonical(file, error));
-  for (const std::string& file : options.files) {
-    if (known.count(std::filesystem::weakly_canonical(file, error)) != 0) {
-      log_warning(file + " is also a training file of the k-mer baseline, which flatters it");
-    }
-  }
-}
-
-// Counted on the training files, or from the cache; none without training files and cache.
-std::optional<KmerBaseline> load_baseline(const LossOptions& options) {
-  std::vector<std::string> files = options.train_files;
-  if (!options.train_list.empty()) {
-    for (auto& file : read_file_list(options.train_list)) files.push_back(std::move(file));
-  }
-  if (files.empty() && options.cache.empty()) return std::nullopt;
-  warn_overlap(options, files);
-  KmerBaseline baseline;
-  const std::string mark = options.cache.empty() ? "" : fingerprint(files);
-  if (!options.cache.empty() && std::filesystem::exists(options.cache)) {
-    std::string reason;
-    if (baseline.load(options.cache, mark, &reason)) {
-      log_info("k-mer counts of " + with_commas(baseline.bases()) + " nt read from " +
-               options.cache);
-      return baseline;
-    }
-    if (files.empty()) throw Error(ErrorKind::kInput, options.cache + ": " + reason);
-    log_warning(options.cache + ": " + reason + "; counting anew");
-  }
-  if (files.empty()) {
-    throw Error(ErrorKind::kIo, options.cache + ": no such file, and no --baseline-train to count");
-  }
-  log_info("counting k-mers of " + std::to_string(files.size()) + " files");
-  SequenceReaderOptions reading;
-  reading.skip_empty = options.bench.common.skip_empty;
-  reading.allow_no_eof = options.bench.common.allow_no_eof;
-  reading.warn_duplicates = false;
-  SequenceReader reader(files, reading);
-  SequenceRecord record;
-  while (reader.next(record)) {
-    const std::vector<Token> tokens = tokenize(record.bases, record.file, record.name);
-    baseline.add({tokens.data(), static_cast<std::int64_t>(tokens.size()), record.circular, 0});
-  }
-  baseline.finish();
-  if (!options.cache.empty()) baseline.save(options.cache, mark);
-  return baseline;
 }
 
 // Every record cut into consecutive segments; length 0: whole records.
@@ -280,12 +211,12 @@ void parse_options(CLI::App& app, LossOptions& options) {
       ->option_text("SIZE[,SIZE...]");
   add_size(app, "--max-tokens", options.max_tokens,
            "evaluate on so many nt from the start of the input (default: all)", 1);
-  add_repeatable(app, "--baseline-train", options.train_files,
+  add_repeatable(app, "--baseline-train", options.baseline.files,
                  "count the k-mer baseline on this file (repeatable)")
       ->option_text("FILE");
-  app.add_option("--baseline-list", options.train_list, "the same for a list, one path a line")
+  app.add_option("--baseline-list", options.baseline.list, "the same for a list, one path a line")
       ->option_text("FILE");
-  app.add_option("--baseline-cache", options.cache,
+  app.add_option("--baseline-cache", options.baseline.cache,
                  "keep the counts in this file (286 MB), and use it while the training files are "
                  "the same")
       ->option_text("FILE");
@@ -349,7 +280,8 @@ int bench_loss(int argc, char** argv) {
     require_memory(session->memory_needed(std::max(longest, kBatchTokens), kBatchSegments),
                    "a segment of " + with_commas(longest) + " nt");
   }
-  const std::optional<KmerBaseline> baseline = load_baseline(options);
+  const std::optional<KmerBaseline> baseline =
+      load_baseline(options.baseline, options.bench.common, options.files);
   if (options.baseline_only && !baseline) {
     throw Error(ErrorKind::kUsage,
                 "--baseline-only: needs --baseline-train, --baseline-list or --baseline-cache");

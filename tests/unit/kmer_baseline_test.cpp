@@ -157,19 +157,19 @@ TEST(KmerBaseline, AgreesWithPlainCounting) {
     KmerBaseline k(2);
     k.add(view(t, circular));
     k.finish();
-    std::map<std::vector<Token>, Counts> expected;  // left, then right
+    std::map<std::string, Counts> expected;  // left, then right
     for (const std::vector<Token>* strand : {&t, static_cast<const std::vector<Token>*>(&back)}) {
       const auto length = static_cast<std::int64_t>(strand->size());
       for (std::int64_t i = 0; i < length; ++i) {
         if (!is_base((*strand)[static_cast<std::size_t>(i)])) continue;
         for (int n = 0; n <= 2; ++n) {
-          std::vector<Token> context;
+          std::string context;
           for (std::int64_t j = i - n; j <= i + n; ++j) {
             if (j == i) continue;
             if (!circular && (j < 0 || j >= length)) break;
             const Token b = (*strand)[static_cast<std::size_t>((j + length) % length)];
             if (!is_base(b)) break;
-            context.push_back(b);
+            context.push_back(static_cast<char>(b));
           }
           if (context.size() != static_cast<std::size_t>(2 * n)) break;
           ++expected[context][(*strand)[static_cast<std::size_t>(i)]];
