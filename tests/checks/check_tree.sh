@@ -44,5 +44,12 @@ if [ -n "$found" ]; then
   echo "$found" | cut -c1-160
 fi
 
+# The header of a model carries its provenance: names of files are welcome, paths are not.
+while IFS= read -r file; do
+  if head -c 65536 "$file" | grep -aqE '/wo''rk/|/ho''me/|/tm''p/'; then
+    problem "$file: its header names a path of the machine it was trained on"
+  fi
+done < <(git ls-files --cached --others --exclude-standard '*.safetensors')
+
 echo "$problems problems"
 [ "$problems" = 0 ]
