@@ -1,14 +1,33 @@
 #include "base/thread_pool.hpp"
 
+#include <string>
+#include <system_error>
+
+#include "m5/error.hpp"
+
 namespace m5 {
 
 ThreadPool::ThreadPool(int threads) {
-  for (int worker = 1; worker < threads; ++worker) {
-    threads_.emplace_back([this, worker] { worker_loop(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      threads_.emplace_back([this, worker] { worker_loop(worker); });
+    }
+  } catch (const std::system_error& error) {
+    // The destructor does not run; threads that were started must end before their std::thread.
+    const std::size_t started = threads_.size() + 1;
+    stop();
+    throw Error(ErrorKind::kResource, "only " + std::to_string(started) + " of " +
+                                          std::to_string(threads) + " threads could be started (" +
+                                          error.code().message() + "); use fewer: --threads");
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

@@ -1,4 +1,5 @@
-// Workers that live as long as the pool; tiles are handed out in ascending order to whoever is free.
+// Workers that live as long as the pool; tiles are handed out in ascending order to whoever is
+// free.
 #pragma once
 
 #include <condition_variable>
@@ -13,7 +14,8 @@ namespace m5 {
 
 class ThreadPool {
  public:
-  // threads >= 1; the calling thread is worker 0, threads - 1 are started.
+  // threads >= 1; the calling thread is worker 0, threads - 1 are started. Throws Error(kResource)
+  // if the system gives no more threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -25,6 +27,7 @@ class ThreadPool {
   void run(std::int64_t tiles, const std::function<void(int worker, std::int64_t tile)>& work);
 
  private:
+  void stop();  // ends and joins the threads
   void worker_loop(int worker);
   void drain(int worker);
 
