@@ -5,10 +5,12 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <numbers>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <unistd.h>
@@ -134,6 +136,15 @@ void parse_shares(const std::string& text, MaskOptions& mask) {
   }
 }
 
+// By name, for one that need not exist yet.
+bool same_file(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  if (a.empty() || b.empty()) return false;
+  std::error_code ignored;  // what cannot be resolved fails to open later
+  return fs::weakly_canonical(fs::absolute(a, ignored), ignored) ==
+         fs::weakly_canonical(fs::absolute(b, ignored), ignored);
+}
+
 void check_options(Options& o) {
   check_common(o.common, "train");
   if (o.common.output == "-") {
@@ -152,6 +163,11 @@ void check_options(Options& o) {
   }
   o.settings.check();
   if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
+  // The checkpoint is removed in the end: were it also the model, nothing would be left.
+  if (same_file(o.checkpoint, o.common.output) || same_file(o.log, o.common.output) ||
+      same_file(o.log, o.checkpoint)) {
+    throw Error(ErrorKind::kUsage, "--output, --checkpoint and --log must be different files");
+  }
 }
 
 std::string read_text(const std::string& path) {
