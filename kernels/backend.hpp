@@ -6,6 +6,9 @@
 //   at the same time on different memory. for_tiles hands out the workers.
 // - Outputs overwrite, unless the comment says "+=". Gradients of parameters and attention states
 //   are "+=". Outputs never alias inputs unless the comment says "in place".
+// - Row lengths (dim, ff, columns x heads) are multiples of 8. The x and y of linear and
+//   linear_backward_input have room for n rounded up to kRowStep: rows behind n may be read and
+//   hold anything afterwards.
 // - A result depends on its inputs alone, never on n, the worker, or what ran before.
 // - Attention columns are [component][head]: query q[4][H], key k[4][H], value v[dv][H].
 //   H = heads, a multiple of 8. F = number of monomials of degree <= p, in the order of
@@ -84,7 +87,7 @@ class Backend {
                      const T* bias, T* x) = 0;
   virtual void embed_backward(int worker, int n, int dim, int w, const std::uint8_t* window,
                               const T* dx, T* d_table, T* d_bias) = 0;
-  // y = x * gain / sqrt(mean(x^2) + epsilon), by rows of d.
+  // y = x * gain / sqrt(mean(x^2) + epsilon), by rows of d; NaN where x^2 overflows.
   virtual void norm(int worker, int n, int dim, double epsilon, const T* x, const T* gain,
                     T* y) = 0;
   // dx += (d norm / d x)^T dy; d_gain +=.
@@ -158,6 +161,8 @@ class Backend {
 
 // fp32 chains end after this many rows; sums continue in double.
 inline constexpr int kRunRows = 128;
+// Rows of linear layers are computed in steps of this many.
+inline constexpr int kRowStep = 64;
 // A tile is the unit of work of a sweep and of every reduction: fixed, so that sums do not depend
 // on the number of threads. Tiles start at the first row of their sequence.
 inline constexpr std::int64_t kTileRows = 2048;

@@ -9,15 +9,12 @@
 
 namespace m5::kernels {
 
-// Rows of x and y are computed in steps of this many: memory behind row n up to the next multiple
-// is read and written.
-inline constexpr int kRowStep = 64;
-
 class OneDnnLinear : public Linear<float> {
  public:
   OneDnnLinear(int in, int out, bool backward, bool bf16);
   ~OneDnnLinear() override;
 
+  // Rows as in Backend::linear: up to the next multiple of kRowStep.
   void pack(const float* weight, const float* bias);  // W[out][in]
   void forward(int n, const float* x, float* y, Backend<float>::Then then) const;
   void backward_input(int n, const float* dy, float* dx, bool add) const;

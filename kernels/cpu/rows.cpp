@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cpu/simd.hpp"
 
@@ -57,7 +58,7 @@ void embed_backward_lanes(D d, int dim, int n, int w, const std::uint8_t* window
   }
 }
 
-// 1 / sqrt(mean(x^2) + epsilon)
+// 1 / sqrt(mean(x^2) + epsilon); NaN where the squares overflow, so that it shows.
 template <class D>
 HWY_INLINE float inverse_rms(D d, int dim, float epsilon, const float* x) {
   auto sum = hn::Zero(d);
@@ -66,6 +67,7 @@ HWY_INLINE float inverse_rms(D d, int dim, float epsilon, const float* x) {
     sum = hn::MulAdd(v, v, sum);
   }
   const float square = hn::GetLane(hn::SumOfLanes(d, sum));
+  if (!std::isfinite(square)) return std::numeric_limits<float>::quiet_NaN();
   return 1.0f / std::sqrt(square / static_cast<float>(dim) + epsilon);
 }
 

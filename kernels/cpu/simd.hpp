@@ -28,7 +28,7 @@ class Scratch {
   std::vector<float> data_;
 };
 
-// attention.cpp. z [n][z_stride]; u, out [n][stride]; all columns [component][head].
+// attention.cpp; z [n][z_stride]; u, out [n][stride]; all columns [component][head].
 // state[f][c][h] += sum_i m_f(z_i) u_i[c]; unit: an extra last column of ones.
 void accumulate(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
                 std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit,
@@ -41,6 +41,7 @@ void apply(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
 void pull_back(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
                std::int64_t z_stride, const float* state, const float* u, std::int64_t u_stride,
                bool unit, float* dz, std::int64_t dz_stride);
+// attention_rows.cpp.
 // o = u[c] / u[dv], weight = u[dv]; u [n][(dv+1) H].
 void divide(const AttentionShape& shape, int n, const float* u, float* o, float* weight);
 // du[c] = d_o[c] / weight; du[dv] = -sum_c d_o[c] o[c] / weight.

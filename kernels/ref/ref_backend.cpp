@@ -2,6 +2,7 @@
 // double.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 #include <numbers>
 #include <vector>
@@ -275,9 +276,11 @@ class RefBackend final : public RefAttention<T> {
  private:
   static constexpr int kKinds = 7, kPad = 6;  // tokens (m5/tokens.hpp)
 
+  // NaN where the squares overflow, so that it shows.
   static T inverse_rms(int dim, double epsilon, const T* x) {
     T square = 0;
     for (int c = 0; c < dim; ++c) square += x[c] * x[c];
+    if (!std::isfinite(square)) return std::numeric_limits<T>::quiet_NaN();
     return 1 / std::sqrt(square / static_cast<T>(dim) + static_cast<T>(epsilon));
   }
 };

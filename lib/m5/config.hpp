@@ -21,13 +21,13 @@ struct LocalConv {
 
 struct M5_API ModelConfig {
   std::string name = "custom";
-  int dim = 128;              // d, width of the residual stream; dim = heads * value_dim
-  int layers = 4;             // L
-  int heads = 16;             // H, a multiple of 8
-  int ff_dim = 512;           // width of the feed-forward layer (4d in the presets)
-  int order = 4;              // p, even, 2..8: degree of the polynomial
-  double bound = 2.0;         // R: |q.k| < R
-  int window = 15;            // w: the embedding reads 2w+1 tokens
+  int dim = 128;       // d, width of the residual stream; dim = heads * value_dim
+  int layers = 4;      // L
+  int heads = 16;      // H, a multiple of 8
+  int ff_dim = 512;    // width of the feed-forward layer (4d in the presets)
+  int order = 4;       // p, even, 2..8: degree of the polynomial
+  double bound = 2.0;  // R: |q.k| < R
+  int window = 15;     // w: the embedding reads 2w+1 tokens
   double norm_epsilon = 1e-5;
   std::vector<LocalConv> local_conv;  // empty, or one per layer
   std::vector<double> coefficients;   // c_0..c_p, minimax polynomial of exp on [-R, R]
@@ -47,8 +47,8 @@ struct M5_API ModelConfig {
   // they are empty.
   void validate();
 
-  // JSON text, keys in a fixed order. from_json throws Error(kModel) on an unknown key, a wrong type,
-  // or a newer format version (the message states both versions), and validates.
+  // JSON text, keys in a fixed order. from_json throws Error(kModel) on an unknown key, a wrong
+  // type, or a newer format version (the message states both versions), and validates.
   std::string to_json() const;
   static ModelConfig from_json(const std::string& text, const std::string& origin);
 

@@ -14,7 +14,7 @@ struct Model {
   ModelConfig config;
   std::vector<float> parameters;                  // one slab; layout: ParameterTable(config)
   std::map<std::string, std::string> provenance;  // free text about the training, kept on save
-  std::string sha256;                             // of the file it was read from, hex; empty if fresh
+  std::string sha256;  // of the file it was read from, hex; empty if fresh
   std::string path;
 };
 

@@ -23,7 +23,8 @@ struct SessionOptions {
 };
 
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
-// the sequences and the precision only: not on threads, block size or the other contexts in the call.
+// the sequences and the precision only: not on threads, block size or the other contexts in the
+// call.
 class M5_API Session {
  public:
   Session(const Model& model, const SessionOptions& options);
@@ -43,6 +44,7 @@ class M5_API Session {
   // Calls sink(first_row, n, values) for blocks of rows that together cover every row once, from
   // several threads at a time and in any order. values: [n, dim], the residual stream after `layer`
   // blocks (0 = embedding, config.layers = last); the last one after the final norm.
+  // Values are not checked: extreme weights can give NaN.
   using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
   void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
 

@@ -1,7 +1,5 @@
 #include "nn/measured_peak.hpp"
 
-#include <dlfcn.h>
-
 #include <barrier>
 #include <chrono>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/thread_pool.hpp"
+#include "kernels/cpu/onednn.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -19,14 +18,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// A oneDNN built on OpenMP would start a team of its own in each of our threads; the setting
-// belongs to the calling thread.
-void one_openmp_thread() {
-  using Set = void (*)(int);
-  void* const symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-  if (symbol != nullptr) reinterpret_cast<Set>(symbol)(1);
 }
 
 // One matrix product of one worker: its own operands, so that threads share nothing.
@@ -77,7 +68,7 @@ struct MeasuredPeak::Impl {
       : shapes(std::move(shapes_)), pool(threads), start(threads), products(shapes.size()) {
     for (auto& of_shape : products) of_shape.resize(static_cast<std::size_t>(threads));
     on_every_thread([&](std::size_t worker) {
-      one_openmp_thread();
+      kernels::use_one_thread();
       for (std::size_t s = 0; s < shapes.size(); ++s) {
         products[s][worker] = std::make_unique<Product>(shapes[s], bf16);
         products[s][worker]->run();
