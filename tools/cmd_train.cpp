@@ -70,18 +70,30 @@ struct Options {
   TrainSettings settings;
 };
 
+// CLI11 would wrap a negative or too large number around.
+std::string whole_number(const std::string& text) {
+  const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+  return digits && text.size() <= 18 ? "" : "'" + text + "' is not a whole number below 10^18";
+}
+
 void add_options(CLI::App& app, Options& o) {
   TrainSettings& s = o.settings;
   app.add_option("FILE", o.files, "FASTA or FASTQ, plain, gz or bgzip; - for stdin");
   app.add_option("--list", o.list, "file with the path of one sequence file a line")
       ->option_text("FILE");
-  add_output(app, o.common);
-  const auto start = app.add_option_group("start", "what training starts from");
-  start->add_option("--preset", o.preset, "nano (default), small, base or nano-conv")
-      ->option_text("NAME");
-  start->add_option("--config", o.config, "model configuration, JSON")->option_text("FILE");
-  start->add_option("--init", o.init, "model whose parameters to start from")->option_text("MODEL");
-  start->require_option(0, 1);
+  app.add_option("-o,--output", o.common.output, "model file to write (required)")
+      ->option_text("MODEL");
+  // What training starts from: one of three.
+  const auto preset =
+      app.add_option("--preset", o.preset, "nano-conv (default), nano, small or base")
+          ->option_text("NAME");
+  const auto config = app.add_option("--config", o.config, "instead: model configuration, JSON")
+                          ->option_text("FILE")
+                          ->excludes(preset);
+  app.add_option("--init", o.init, "instead: model whose parameters to start from")
+      ->option_text("MODEL")
+      ->excludes(preset)
+      ->excludes(config);
   add_sizes(app, "--segment-length", o.segment_lengths,
             "nt of a training window, one for each stage of the curriculum [4096]", 1);
   add_sizes(app, "--steps", o.steps,
@@ -113,7 +125,7 @@ void add_options(CLI::App& app, Options& o) {
   add_size(app, "--checkpoint-every", o.checkpoint_every,
            "steps between checkpoints, 0: only when interrupted [500]");
   app.add_flag("--resume", o.resume, "continue from the checkpoint of an interrupted run");
-  app.add_option("--seed", s.seed, "seed of weights, windows and masks [1]");
+  app.add_option("--seed", s.seed, "seed of weights, windows and masks [1]")->check(whole_number);
   add_threads(app, o.common);
   add_device(app, o.common);
   add_topology(app, o.common);
@@ -181,7 +193,7 @@ std::string read_text(const std::string& path) {
 Model starting_model(const Options& o) {
   if (!o.init.empty()) return load_model(o.init);
   Model model;
-  model.config = o.config.empty() ? ModelConfig::preset(o.preset.empty() ? "nano" : o.preset)
+  model.config = o.config.empty() ? ModelConfig::preset(o.preset.empty() ? "nano-conv" : o.preset)
                                   : ModelConfig::from_json(read_text(o.config), o.config);
   model.config.validate();
   return model;
