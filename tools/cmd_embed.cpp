@@ -128,7 +128,7 @@ class FeatureTable {
                                            record.name + "' at " + std::to_string(length));
       }
       Unit& unit = units.emplace_back();
-      unit.row = {feature.name, feature.begin, feature.end, feature.strand, 0};
+      unit.row = {feature.name, record.name, feature.begin, feature.end, feature.strand, 0};
       unit.interval = {sequence, feature.begin, feature.end};
       unit.feature = i;
     }
@@ -149,7 +149,7 @@ class FeatureTable {
         throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
                                            ": no record '" + feature.seqid + "' in the input");
       }
-      sink.add({feature.name, feature.begin, feature.end, feature.strand, bases_[i]},
+      sink.add({feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
                rows_[i].data());
     }
   }
@@ -194,7 +194,7 @@ class Embedder {
         for (std::int64_t begin = interval.begin; begin < interval.end; begin += step) {
           const std::int64_t end = std::min(interval.end - begin, window) + begin;
           Unit& unit = units.emplace_back();
-          unit.row = {record.name, begin, end, '.', 0};
+          unit.row = {record.name, record.name, begin, end, '.', 0};
           unit.interval = {sequence, begin, end};
           if (end == interval.end) break;
         }
@@ -276,7 +276,7 @@ class Embedder {
         if (next == units.size()) return;
         const std::int64_t position = first + i - first_row[sequence(units[next])];
         if (position < units[next].interval.begin) continue;
-        if (row.name != units[next].row.name) row.name = units[next].row.name;
+        if (row.name != units[next].row.name) row.name = row.sequence = units[next].row.name;
         row.begin = position;
         row.end = position + 1;
         row.bases = is_base(batch.views[sequence(units[next])].tokens[position]) ? 1 : 0;

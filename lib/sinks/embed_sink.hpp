@@ -17,7 +17,8 @@ struct EmbedSinkOptions {
 
 // What a row of the result stands for.
 struct EmbedRow {
-  std::string name;
+  std::string name;                 // of the record, or of the feature
+  std::string sequence;             // name of the record
   std::int64_t begin = 0, end = 0;  // 0-based, half open
   char strand = '.';
   std::int64_t bases = 0;  // A, C, G, T among them

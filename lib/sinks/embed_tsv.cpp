@@ -1,4 +1,4 @@
-// Table of embeddings: name, start, end, strand, n_bases, then one column a component.
+// Table of embeddings: name, sequence, start, end, strand, n_bases, then one column a component.
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
@@ -16,13 +16,15 @@ class EmbedTsvSink : public EmbedSink {
         file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
                                                           : OutputFile::Format::kPlain) {
     for (const std::string& line : options.header) file_.write(line + "\n");
-    std::string names = "name\tstart\tend\tstrand\tn_bases";
+    std::string names = "name\tsequence\tstart\tend\tstrand\tn_bases";
     for (int i = 0; i < options.dim; ++i) names += "\te" + std::to_string(i);
     file_.write(names + "\n");
   }
 
   void add(const EmbedRow& row, const float* values) override {
     line_.assign(row.name);
+    line_ += '\t';
+    line_ += row.sequence;
     line_ += '\t';
     append_integer(line_, row.begin);
     line_ += '\t';

@@ -43,7 +43,7 @@ void append_values(std::string& bytes, const EmbedSinkOptions& options, const Em
   for (int i = 0; i < options.dim; ++i) {
     const std::uint16_t half = half_from_float(values[i]);
     if ((half & 0x7c00u) == 0x7c00u) {
-      throw Error(ErrorKind::kNumeric, "record '" + row.name + "': position " +
+      throw Error(ErrorKind::kNumeric, "record '" + row.sequence + "': position " +
                                            std::to_string(row.begin + 1) +
                                            ": a value is too great for float16; use float32");
     }
@@ -80,8 +80,8 @@ std::vector<std::uint32_t> code_points(std::string_view text) {
 }
 
 void RowTable::add(const EmbedRow& row) {
-  if (names_.empty() || names_.back() != row.name) names_.push_back(row.name);
-  name_.push_back(names_.size() - 1);
+  names_.add(row.name);
+  sequences_.add(row.sequence);
   begin_.push_back(row.begin);
   end_.push_back(row.end);
   strand_.push_back(row.strand);
@@ -119,12 +119,14 @@ class NpySink : public EmbedSink {
     file_.write_at(0, final_header.data(), final_header.size());
     OutputFile table(options_.path + ".tsv");
     for (const std::string& line : options_.header) table.write(line + "\n");
-    table.write("row\tname\tstart\tend\tstrand\tn_bases\n");
+    table.write("row\tname\tsequence\tstart\tend\tstrand\tn_bases\n");
     std::string line;
     for (std::int64_t i = 0; i < table_.size(); ++i) {
       line.clear();
       append_integer(line, i);
-      line += "\t" + table_.name(i) + "\t";
+      line +=
+          "\t" + table_.names().texts[table_.names().index[static_cast<std::size_t>(i)]] + "\t" +
+          table_.sequences().texts[table_.sequences().index[static_cast<std::size_t>(i)]] + "\t";
       append_integer(line, table_.begin(i));
       line += '\t';
       append_integer(line, table_.end(i));

@@ -26,23 +26,30 @@ inline const char* values_descr(const EmbedSinkOptions& options) {
 // UTF-8 -> code points; a byte that is no UTF-8 stands for itself (Latin-1).
 std::vector<std::uint32_t> code_points(std::string_view text);
 
-// The rows seen so far, without their values. Neighbours of one name share it.
+// Texts of the rows; neighbours that are equal share one.
+struct TextColumn {
+  void add(const std::string& text) {
+    if (texts.empty() || texts.back() != text) texts.push_back(text);
+    index.push_back(texts.size() - 1);
+  }
+  std::vector<std::string> texts;
+  std::vector<std::size_t> index;  // of each row, into texts
+};
+
+// The rows seen so far, without their values.
 class RowTable {
  public:
   void add(const EmbedRow& row);
   std::int64_t size() const { return static_cast<std::int64_t>(begin_.size()); }
-  // Into names().
-  std::size_t name_index(std::int64_t row) const { return name_[static_cast<std::size_t>(row)]; }
-  const std::string& name(std::int64_t row) const { return names_[name_index(row)]; }
   std::int64_t begin(std::int64_t row) const { return begin_[static_cast<std::size_t>(row)]; }
   std::int64_t end(std::int64_t row) const { return end_[static_cast<std::size_t>(row)]; }
   char strand(std::int64_t row) const { return strand_[static_cast<std::size_t>(row)]; }
   std::int64_t bases(std::int64_t row) const { return bases_[static_cast<std::size_t>(row)]; }
-  const std::vector<std::string>& names() const { return names_; }
+  const TextColumn& names() const { return names_; }
+  const TextColumn& sequences() const { return sequences_; }
 
  private:
-  std::vector<std::string> names_;
-  std::vector<std::size_t> name_;
+  TextColumn names_, sequences_;
   std::vector<std::int64_t> begin_, end_, bases_;
   std::vector<char> strand_;
 };

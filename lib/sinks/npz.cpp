@@ -1,4 +1,5 @@
-// NPZ: the arrays embeddings [rows][dim], names, start, end, strand and n_bases, readable with
+// NPZ: the arrays embeddings [rows][dim], names, sequences, start, end, strand and
+// n_bases, readable with
 // numpy.load(allow_pickle=False).
 #include <algorithm>
 #include <functional>
@@ -36,7 +37,8 @@ class NpzSink : public EmbedSink {
       zip_.write(bytes_.data(), bytes_.size());
     }
     zip_.end();
-    write_names();
+    write_column("names.npy", table_.names());
+    write_column("sequences.npy", table_.sequences());
     write_integers("start.npy", &RowTable::begin);
     write_integers("end.npy", &RowTable::end);
     write_strands();
@@ -66,11 +68,11 @@ class NpzSink : public EmbedSink {
     zip_.end();
   }
 
-  void write_names() {
-    std::vector<std::vector<std::uint32_t>> names;
-    for (const std::string& name : table_.names()) names.push_back(code_points(name));
-    write_texts("names.npy", names, table_.size(),
-                [this](std::int64_t row) { return table_.name_index(row); });
+  void write_column(const std::string& member, const TextColumn& column) {
+    std::vector<std::vector<std::uint32_t>> texts;
+    for (const std::string& text : column.texts) texts.push_back(code_points(text));
+    write_texts(member, texts, table_.size(),
+                [&](std::int64_t row) { return column.index[static_cast<std::size_t>(row)]; });
   }
 
   void write_strands() {

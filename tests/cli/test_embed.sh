@@ -12,12 +12,12 @@ dim=16
 # --- one row a record, to stdout -----------------------------------------------------------------
 ok "per record" embed --no-header g.fa
 cp .out records
-equal "header row" "$(head -n 1 records | cut -f1-6)" \
-  "$(printf 'name\tstart\tend\tstrand\tn_bases\te0')"
-equal "columns" "$(awk -F'\t' '{ print NF }' records | sort -u)" $((5 + dim))
+equal "header row" "$(head -n 1 records | cut -f1-7)" \
+  "$(printf 'name\tsequence\tstart\tend\tstrand\tn_bases\te0')"
+equal "columns" "$(awk -F'\t' '{ print NF }' records | sort -u)" $((6 + dim))
 n2=$(awk '/^>/ { keep = /chr2/; next } keep' g.fa | tr -cd ACGT | wc -c)
-equal "rows" "$(tail -n +2 records | cut -f1-5)" \
-  "$(printf 'chr1\t0\t1000\t.\t1000\nchr2\t0\t300\t.\t%s\nchr3\t0\t2\t.\t2' "$n2")"
+equal "rows" "$(tail -n +2 records | cut -f1-6)" \
+  "$(printf 'chr1\tchr1\t0\t1000\t.\t1000\nchr2\tchr2\t0\t300\t.\t%s\nchr3\tchr3\t0\t2\t.\t2' "$n2")"
 ok "threads" embed -@1 g.fa && cp .out t1
 for threads in 2 8; do
   ok "-@$threads" embed -@$threads g.fa && same "-@1 = -@$threads" .out t1
@@ -38,17 +38,17 @@ ok "--circular" embed --no-header --circular g.fa && differ "--circular" .out re
 ok "per base" embed --no-header --per base -O tsv g.fa
 cp .out bases
 equal "a row a base, N included" "$(tail -n +2 bases | wc -l)" 1302
-equal "N has n_bases 0" "$(awk -F'\t' '$5 == 0' bases | wc -l)" $((300 - n2))
+equal "N has n_bases 0" "$(awk -F'\t' '$6 == 0' bases | wc -l)" $((300 - n2))
 # mean_of NAME FROM TO; max_of: over the bases with n_bases 1
 pool_of() {
   awk -F'\t' -v how="$1" -v name="$2" -v a="$3" -v b="$4" '
-    $1 == name && $2 >= a && $2 < b && $5 == 1 {
-      for (i = 6; i <= NF; ++i) { s[i] += $i; if (!n || $i > m[i]) m[i] = $i }
+    $2 == name && $3 >= a && $3 < b && $6 == 1 {
+      for (i = 7; i <= NF; ++i) { s[i] += $i; if (!n || $i > m[i]) m[i] = $i }
       ++n; last = NF
     }
-    END { for (i = 6; i <= last; ++i) printf "%.6f\n", how == "max" ? m[i] : s[i] / n }' bases
+    END { for (i = 7; i <= last; ++i) printf "%.6f\n", how == "max" ? m[i] : s[i] / n }' bases
 }
-vector_of() { awk -F'\t' '{ for (i = 6; i <= NF; ++i) print $i }'; }
+vector_of() { awk -F'\t' '{ for (i = 7; i <= NF; ++i) print $i }'; }
 near() {
   awk 'NR == FNR { a[FNR] = $1; n = FNR; next } { d = $1 - a[FNR]; if (d < 0) d = -d; if (d > 3e-6 * (1 + (a[FNR] < 0 ? -a[FNR] : a[FNR]))) bad = 1; m = FNR }
     END { exit bad || n != m || n == 0 }' "$1" "$2"
@@ -60,48 +60,48 @@ done
 ok "--pool max" embed --no-header --pool max g.fa
 check "max of the bases" near <(pool_of max chr2 0 300) <(awk '$1 == "chr2"' .out | vector_of)
 ok "windows" embed --no-header --per window --window 300 g.fa
-equal "windows" "$(tail -n +2 .out | cut -f1-3 | tr '\t\n' ': ')" \
+equal "windows" "$(tail -n +2 .out | cut -f1,3,4 | tr '\t\n' ': ')" \
   "chr1:0:300 chr1:300:600 chr1:600:900 chr1:900:1000 chr2:0:300 chr3:0:2 "
 check "a window = mean of its bases" near <(pool_of mean chr1 300 600) \
-  <(awk -F'\t' '$1 == "chr1" && $2 == 300' .out | vector_of)
+  <(awk -F'\t' '$1 == "chr1" && $3 == 300' .out | vector_of)
 ok "overlapping windows" embed --no-header --per window --window 400 --step 250 g.fa
-equal "overlapping windows" "$(tail -n +2 .out | cut -f1-3 | tr '\t\n' ': ')" \
+equal "overlapping windows" "$(tail -n +2 .out | cut -f1,3,4 | tr '\t\n' ': ')" \
   "chr1:0:400 chr1:250:650 chr1:500:900 chr1:750:1000 chr2:0:300 chr3:0:2 "
 check "an overlapping window" near <(pool_of mean chr1 250 650) \
-  <(awk -F'\t' '$1 == "chr1" && $2 == 250' .out | vector_of)
+  <(awk -F'\t' '$1 == "chr1" && $3 == 250' .out | vector_of)
 ok "windows, -@2" embed --no-header -@2 --per window --window 400 --step 7 g.fa && cp .out w2
 ok "windows, -@1" embed --no-header -@1 --per window --window 400 --step 7 g.fa
 same "windows: -@1 = -@2" .out w2
 ok "region" embed --no-header g.fa chr1:101-200
-equal "a region takes the place of the record" "$(tail -n +2 .out | cut -f1-5)" \
-  "$(printf 'chr1\t100\t200\t.\t100')"
+equal "a region takes the place of the record" "$(tail -n +2 .out | cut -f1-6)" \
+  "$(printf 'chr1\tchr1\t100\t200\t.\t100')"
 check "region = mean of its bases" near <(pool_of mean chr1 100 200) <(tail -n 1 .out | vector_of)
 ok "bases of a region" embed --no-header --per base -O tsv g.fa chr2:11-20 chr1:5-6
 same "bases of a region = rows of the whole" <(tail -n +2 .out) \
-  <(awk -F'\t' '$1 == "chr1" && $2 >= 4 && $2 < 6 || $1 == "chr2" && $2 >= 10 && $2 < 20' bases)
+  <(awk -F'\t' '$1 == "chr1" && $3 >= 4 && $3 < 6 || $1 == "chr2" && $3 >= 10 && $3 < 20' bases)
 printf '>n\nNNNN\n' >n.fa
 ok "only N" embed --no-header n.fa
-equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\t0\t4\t.\t0'; for _ in $(seq $dim); do printf '\t0'; done)"
+equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\tn\t0\t4\t.\t0'; for _ in $(seq $dim); do printf '\t0'; done)"
 
 # --- features --------------------------------------------------------------------------------------
 printf 'chr2\t10\t200\tfirst\t0\t-\nchr1\t0\t1000\tsecond\t0\t+\nchr1\t128\t129\tthird\n' >f.bed
 ok "BED" embed --no-header --per feature --features f.bed g.fa
-equal "features come in the order of their file" "$(tail -n +2 .out | cut -f1-4 | tr '\t\n' ': ')" \
-  "first:10:200:- second:0:1000:+ third:128:129:. "
+equal "features come in the order of their file" "$(tail -n +2 .out | cut -f1-5 | tr '\t\n' ': ')" \
+  "first:chr2:10:200:- second:chr1:0:1000:+ third:chr1:128:129:. "
 check "a feature = mean of its bases" near <(pool_of mean chr2 10 200) \
   <(awk '$1 == "first"' .out | vector_of)
-same "a feature of one base is that base" <(awk '$1 == "third"' .out | cut -f6-) \
-  <(awk -F'\t' '$1 == "chr1" && $2 == 128' bases | cut -f6-)
+same "a feature of one base is that base" <(awk '$1 == "third"' .out | cut -f7-) \
+  <(awk -F'\t' '$1 == "chr1" && $3 == 128' bases | cut -f7-)
 printf '##gff-version 3\nchr1\t.\tgene\t101\t200\t.\t-\t.\tID=g1\nchr1\t.\tCDS\t101\t199\t.\t-\t0\tID=c1\n' >f.gff
 ok "GFF3" embed --no-header --per feature --features f.gff --feature-type CDS g.fa
-equal "GFF3, one type" "$(tail -n +2 .out | cut -f1-5)" "$(printf 'c1\t100\t199\t-\t99')"
+equal "GFF3, one type" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'c1\tchr1\t100\t199\t-\t99')"
 gzip -c f.gff >f.gff.gz
 cp .out cds
 ok "GFF3, gzip" embed --no-header --per feature --features f.gff.gz --feature-type CDS g.fa
 same "GFF3, gzip" .out cds
 printf '##gff-version 3\nchr1\t.\tgene\t991\t1010\t.\t+\t.\tID=around\n' >around.gff
 ok "a feature around the origin" embed --no-header --circular --per feature --features around.gff g.fa
-equal "a feature around the origin" "$(tail -n +2 .out | cut -f1-5)" "$(printf 'around\t990\t1010\t+\t20')"
+equal "a feature around the origin" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'around\tchr1\t990\t1010\t+\t20')"
 
 # --- layers --------------------------------------------------------------------------------------
 ok "--layer 2" embed --no-header --layer 2 g.fa && same "the last layer is the default" .out records
@@ -113,7 +113,7 @@ ok "tsv by suffix" embed --no-header -o r.tsv g.fa && same "tsv by suffix" r.tsv
 ok "npy" embed --no-header -o r.npy g.fa
 equal "npy: nothing on stdout" "$(wc -c <.out)" 0
 equal "npy: the table beside it" "$(cat r.npy.tsv)" \
-  "$(awk 'BEGIN { FS = OFS = "\t" } NR == 1 { print "row", $1, $2, $3, $4, $5; next } { print NR - 2, $1, $2, $3, $4, $5 }' records)"
+  "$(awk 'BEGIN { FS = OFS = "\t" } NR == 1 { print "row", $1, $2, $3, $4, $5, $6; next } { print NR - 2, $1, $2, $3, $4, $5, $6 }' records)"
 ok "npz" embed -o r.npz g.fa
 ok "npz, float16" embed --dtype float16 -o half.npz g.fa
 ok "npy, per base" embed --per base -o b.npy g.fa
@@ -138,13 +138,14 @@ import numpy as np
 dim, n2 = int(sys.argv[1]), int(sys.argv[2])
 load = lambda name: np.load(name, allow_pickle=False)
 rows = [line.rstrip("\n").split("\t") for line in open("records")][1:]
-table = np.array([[float(x) for x in row[5:]] for row in rows], dtype=np.float32)
+table = np.array([[float(x) for x in row[6:]] for row in rows], dtype=np.float32)
 npy, npz, half = load("r.npy"), load("r.npz"), load("half.npz")
 assert npy.dtype == np.float32 and npy.shape == (3, dim) and npy.flags["C_CONTIGUOUS"]
 assert (npy == table).all()  # the text of the TSV reads back as the same numbers
-assert sorted(npz.files) == ["embeddings", "end", "n_bases", "names", "provenance", "start", "strand"]
+assert sorted(npz.files) == ["embeddings", "end", "n_bases", "names", "provenance", "sequences", "start", "strand"]
 assert (npz["embeddings"] == npy).all()
 assert npz["names"].dtype == np.dtype("<U4") and list(npz["names"]) == ["chr1", "chr2", "chr3"]
+assert list(npz["sequences"]) == ["chr1", "chr2", "chr3"]
 assert list(npz["start"]) == [0, 0, 0] and list(npz["end"]) == [1000, 300, 2]
 assert npz["start"].dtype == np.int64 and list(npz["strand"]) == [".", ".", "."]
 assert list(npz["n_bases"]) == [1000, n2, 2]
@@ -154,12 +155,13 @@ assert (half["embeddings"] == npy.astype(np.float16)).all()
 bases = [line.rstrip("\n").split("\t") for line in open("bases")][1:]
 b, bz = load("b.npy"), load("b.npz")
 assert b.shape == (1302, dim)
-assert (b == np.array([[float(x) for x in row[5:]] for row in bases], dtype=np.float32)).all()
+assert (b == np.array([[float(x) for x in row[6:]] for row in bases], dtype=np.float32)).all()
 assert (bz["embeddings"] == b).all()
 assert [str(n) for n in bz["names"]] == [row[0] for row in bases]
-assert list(bz["start"]) == [int(row[1]) for row in bases]
+assert list(bz["start"]) == [int(row[2]) for row in bases]
 f = load("f.npz")
-assert list(f["names"]) == ["first", "second", "third"] and list(f["strand"]) == ["-", "+", "."]
+assert list(f["names"]) == ["first", "second", "third"]
+assert list(f["sequences"]) == ["chr2", "chr1", "chr1"] and list(f["strand"]) == ["-", "+", "."]
 assert (f["embeddings"][1] == npy[0]).all()  # the whole record, as a feature
 s = load("stream.npz")
 assert (s["embeddings"] == npy).all() and list(s["names"]) == list(npz["names"])

@@ -80,10 +80,10 @@ TEST(Npy, Float16RefusesWhatItCannotHold) {
   options.float16 = true;
   std::string bytes;
   const float fine[] = {1.0f, -65504.0f}, great[] = {1.0f, 70000.0f};
-  append_values(bytes, options, {"x", 4, 5, '.', 1}, fine);
+  append_values(bytes, options, {"f", "x", 4, 5, '.', 1}, fine);
   EXPECT_EQ(bytes, std::string("\x00\x3c\xff\xfb", 4));
   try {
-    append_values(bytes, options, {"x", 4, 5, '.', 1}, great);
+    append_values(bytes, options, {"f", "x", 4, 5, '.', 1}, great);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
