@@ -13,6 +13,7 @@
 #include "base/output.hpp"
 #include "base/system.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/cpu/simd.hpp"
 #include "m5/config.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
@@ -47,8 +48,8 @@ void print_usage(std::FILE* to) {
 
 void print_version() {
   const dnnl_version_t* dnnl = dnnl_version();
-  m5::kernels::CpuOptions options;
-  const std::string simd = m5::kernels::make_cpu_backend(options)->name();
+  m5::kernels::make_cpu_backend({});  // reads M5_CPU_ISA
+  const std::string simd = m5::kernels::simd::chosen_isa();
   std::printf("m5 %s\n", m5::version());
   std::printf("Using htslib %s\n", hts_version());
   std::printf("Using oneDNN %d.%d.%d\n", dnnl->major, dnnl->minor, dnnl->patch);

@@ -23,7 +23,7 @@ class CpuBackend final : public Backend<float> {
         bf16_(options.bf16) {
     if (const char* isa = std::getenv("M5_CPU_ISA"); isa && *isa) {
       simd::force_isa(isa);
-      cap_onednn_isa(isa);
+      cap_onednn_isa(simd::chosen_isa());
     }
   }
 

@@ -1,6 +1,7 @@
 #include "kernels/cpu/targets.hpp"
 
 #include <hwy/highway.h>
+#include <strings.h>
 
 #include "kernels/cpu/simd.hpp"
 #include "m5/error.hpp"
@@ -20,7 +21,7 @@ void force_isa(const std::string& name) {
   hwy::SetSupportedTargetsForTest(0);  // forget an earlier choice
   std::string known;
   for (std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    if (name == hwy::TargetName(target)) {
+    if (strcasecmp(name.c_str(), hwy::TargetName(target)) == 0) {
       hwy::SetSupportedTargetsForTest(target);
       hwy::GetChosenTarget().Update(hwy::SupportedTargets());
       return;

@@ -209,11 +209,12 @@ void use_one_thread() {
 }
 
 void cap_onednn_isa(const std::string& highway_target) {
-  const auto isa = highway_target == "AVX2"                                 ? dnnl::cpu_isa::avx2
-                   : highway_target == "SSE4" || highway_target == "EMU128" ? dnnl::cpu_isa::sse41
-                                                                            : dnnl::cpu_isa::all;
-  dnnl::set_max_cpu_isa(
-      isa);  // refused once a primitive exists: then the products stay as they are
+  const auto isa = highway_target.starts_with("AVX3") || highway_target.starts_with("AVX10")
+                       ? dnnl::cpu_isa::all
+                   : highway_target == "AVX2" ? dnnl::cpu_isa::avx2
+                                              : dnnl::cpu_isa::sse41;
+  // Refused once a primitive exists: then the products stay as they are.
+  dnnl::set_max_cpu_isa(isa);
 }
 
 std::string onednn_version() {
