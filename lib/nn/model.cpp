@@ -143,7 +143,9 @@ std::string default_model_path() {
   }
   // Set by the build: for programs that use the library from elsewhere, and for the build tree.
   candidates.push_back(M5_INSTALL_SHARE_DIR "/models/m5-nano.safetensors");
-  candidates.push_back(M5_SOURCE_SHARE_DIR "/models/m5-nano.safetensors");
+  if (readable(M5_SOURCE_SHARE_DIR "/models")) {  // not on the machine of an installed program
+    candidates.push_back(M5_SOURCE_SHARE_DIR "/models/m5-nano.safetensors");
+  }
   for (const std::string& candidate : candidates) {
     if (readable(candidate)) return candidate;
     looked += (looked.empty() ? "" : ", ") + candidate;
