@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/log.hpp"
 #include "io/byte_source.hpp"
 #include "m5/error.hpp"
 
@@ -88,7 +89,7 @@ Feature bed_feature(std::string_view line, const LineReader& reader) {
   if (feature.seqid.empty()) fail(reader, "no sequence name in column 1");
   if (!begin || *begin < 0) fail(reader, "start " + quoted(columns[1]) + " is no number >= 0");
   if (!end) fail(reader, "end " + quoted(columns[2]) + " is no number");
-  if (*begin >= *end)
+  if (*begin > *end)
     fail(reader, "start " + std::to_string(*begin) + " is not before end " + std::to_string(*end));
   feature.begin = *begin;
   feature.end = *end;
@@ -161,11 +162,12 @@ bool looks_like_gff(std::string_view line) {
 
 enum class Kind { kUnknown, kBed, kGff };
 
-std::vector<Feature> read(const std::string& path, const std::string& type, Kind kind) {
+std::vector<Feature> read(const std::string& path, const std::string& type, Kind kind,
+                          const std::string& what) {
   LineReader reader(path);
   std::vector<Feature> features;
   std::string line;
-  bool any = false;
+  bool any = false, warned = false;
   while (reader.next(line)) {
     if (is_blank_line(line)) continue;
     if (line[0] == '#') {
@@ -180,8 +182,16 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
     if (line.find('\0') != std::string::npos) fail(reader, "NUL byte; this is no text file");
     if (kind == Kind::kUnknown) kind = looks_like_gff(line) ? Kind::kGff : Kind::kBed;
     if (kind == Kind::kGff && line[0] == '>') break;  // a FASTA section without its directive
-    any = true;
     Feature feature = kind == Kind::kGff ? gff_feature(line, reader) : bed_feature(line, reader);
+    if (feature.begin == feature.end) {  // an insertion point: it has no base
+      if (!warned) {
+        log_warning(reader.path() + ": line " + std::to_string(feature.line) +
+                    ": an interval of length 0 is skipped, as are others like it");
+      }
+      warned = true;
+      continue;
+    }
+    any = true;
     if (kind == Kind::kGff && !type.empty() && feature.type != type) continue;
     features.push_back(std::move(feature));
   }
@@ -191,16 +201,18 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
   if (any && features.empty()) {
     throw Error(ErrorKind::kInput, reader.path() + ": no feature of type '" + type + "'");
   }
-  if (!any) throw Error(ErrorKind::kInput, reader.path() + ": no features in this file");
+  if (!any) throw Error(ErrorKind::kInput, reader.path() + ": no " + what + " in this file");
   return features;
 }
 
 }  // namespace
 
 std::vector<Feature> read_features(const std::string& path, const std::string& type) {
-  return read(path, type, Kind::kUnknown);
+  return read(path, type, Kind::kUnknown, "features");
 }
 
-std::vector<Feature> read_bed(const std::string& path) { return read(path, "", Kind::kBed); }
+std::vector<Feature> read_bed(const std::string& path) {
+  return read(path, "", Kind::kBed, "regions");
+}
 
 }  // namespace m5

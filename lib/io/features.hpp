@@ -23,7 +23,7 @@ struct Feature {
 std::vector<Feature> read_features(const std::string& path, const std::string& type = "");
 
 // BED only: 3 to 12 tab-separated columns (blanks where there are no tabs); track, browser and #
-// lines are skipped. begin == end is refused.
+// lines are skipped, and, with one warning, intervals of length 0.
 std::vector<Feature> read_bed(const std::string& path);
 
 }  // namespace m5

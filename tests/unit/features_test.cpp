@@ -90,7 +90,8 @@ TEST(Features, RefusalsNameTheLine) {
   EXPECT_TRUE(contains(refusal(head + "\tx\tgene\t1\t3\t.\t+\t.\t.\n"), "no sequence name"));
   EXPECT_TRUE(contains(refusal("c\t1\n"), "line 1: a BED line has at least 3"));
   EXPECT_TRUE(contains(refusal("c\t-1\t3\n"), "start '-1'"));
-  EXPECT_TRUE(contains(refusal("c\t3\t3\n"), "start 3 is not before end 3"));
+  EXPECT_TRUE(contains(refusal("c\t4\t3\n"), "start 4 is not before end 3"));
+  EXPECT_TRUE(contains(refusal("c\t3\t3\n"), "no features"));  // skipped with a warning
   EXPECT_TRUE(contains(refusal("c\t1\t99999999999999999999\n"), "end '9999"));
   EXPECT_TRUE(contains(refusal("c\t1\t2.5\n"), "end '2.5'"));
   EXPECT_TRUE(contains(refusal("c\t1\t3\tn\t0\tx\n"), "strand 'x'"));
