@@ -145,6 +145,9 @@ bool parse_command_line(CLI::App& app, int argc, char** argv) {
 
 void check_common(const CommonOptions& options, const std::string& word) {
   set_log(options.verbosity, word);
+  if (options.output.empty()) {
+    throw Error(ErrorKind::kUsage, "--output: the name is empty (- is standard output)");
+  }
   if (options.circular && options.linear) {
     throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
   }
