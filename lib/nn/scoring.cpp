@@ -13,10 +13,25 @@ struct Hidden {
   std::vector<float> log_probs;    // [rows][4]
 };
 
+// Throws NotFinite for the first value that is not finite, if there is one. reverse: the views are
+// reverse complements.
+void name_position(const std::vector<TokenView>& views, const Hidden& hidden, bool reverse,
+                   const Error& error) {
+  const auto bad = std::find_if(hidden.log_probs.begin(), hidden.log_probs.end(),
+                                [](float value) { return !std::isfinite(value); });
+  if (bad == hidden.log_probs.end()) return;
+  std::int64_t position =
+      hidden.rows[static_cast<std::size_t>(bad - hidden.log_probs.begin()) / kBases];
+  std::size_t sequence = 0;
+  while (position >= views[sequence].length) position -= views[sequence++].length;
+  if (reverse) position = views[sequence].length - 1 - position;
+  throw NotFinite(sequence, position, error.what());
+}
+
 // One strand: `tokens` are the sequences one after the other as this strand reads them, and are
 // unchanged on return. store(sequence, position, four log-probabilities) in this strand's terms.
 template <class Store>
-void score_strand(Session& session, std::vector<Token>& tokens,
+void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
                   std::span<const TokenView> sequences, const ScoringOptions& options,
                   Hidden& hidden, const std::function<void(std::int64_t)>& on_rows, Store store) {
   std::vector<TokenView> views(sequences.begin(), sequences.end());
@@ -44,7 +59,13 @@ void score_strand(Session& session, std::vector<Token>& tokens,
     }
     if (!hidden.rows.empty()) {
       hidden.log_probs.resize(hidden.rows.size() * kBases);
-      session.log_probs(views, hidden.rows, hidden.log_probs.data());
+      std::fill(hidden.log_probs.begin(), hidden.log_probs.end(), 0.0f);
+      try {
+        session.log_probs(views, hidden.rows, hidden.log_probs.data());
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::kNumeric) name_position(views, hidden, reverse, error);
+        throw;
+      }
     }
     for (std::size_t i = 0; i < saved.size(); ++i) {
       tokens[static_cast<std::size_t>(hidden.rows[i])] = saved[i];
@@ -94,7 +115,7 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
   Hidden hidden;
   const bool both = options.strand == Strand::kBoth;
   if (options.strand != Strand::kReverse) {
-    score_strand(session, tokens, sequences, options, hidden, on_rows,
+    score_strand(false, session, tokens, sequences, options, hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
                    const auto at = static_cast<std::size_t>(position);
                    out[s].log_p[at] = log_probs[sequences[s].tokens[at]];
@@ -111,7 +132,7 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
       std::transform(begin, end, begin, [](Token t) { return complement(t); });
       first += view.length;
     }
-    score_strand(session, tokens, sequences, options, hidden, on_rows,
+    score_strand(true, session, tokens, sequences, options, hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
                    const auto at = static_cast<std::size_t>(sequences[s].length - 1 - position);
                    const auto join = [both](float& value, float other) {

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "m5/error.hpp"
 #include "m5/session.hpp"
 
 namespace m5 {
@@ -39,8 +40,18 @@ struct SequenceScores {
   std::vector<float> log_probs;
 };
 
+// The model gave a value that is not finite for this position (0-based) of this sequence.
+class NotFinite : public Error {
+ public:
+  NotFinite(std::size_t sequence, std::int64_t position, const std::string& message)
+      : Error(ErrorKind::kNumeric, message), sequence(sequence), position(position) {}
+  const std::size_t sequence;
+  const std::int64_t position;
+};
+
 // Scores every A, C, G and T of the sequences; `out` gets one entry a sequence. on_rows, when set,
-// is told after each pass how many rows went through the model. Throws as Session::log_probs.
+// is told after each pass how many rows went through the model. Throws as Session::log_probs, and
+// NotFinite.
 void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
                      const std::function<void(std::int64_t rows)>& on_rows = {});
