@@ -5,7 +5,6 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <filesystem>
 #include <limits>
 #include <memory>
 #include <numbers>
@@ -146,15 +145,6 @@ void parse_shares(const std::string& text, MaskOptions& mask) {
     }
     at = next + 1;
   }
-}
-
-// By name, for one that need not exist yet.
-bool same_file(const std::string& a, const std::string& b) {
-  namespace fs = std::filesystem;
-  if (a.empty() || b.empty()) return false;
-  std::error_code ignored;  // what cannot be resolved fails to open later
-  return fs::weakly_canonical(fs::absolute(a, ignored), ignored) ==
-         fs::weakly_canonical(fs::absolute(b, ignored), ignored);
 }
 
 void check_options(Options& o) {

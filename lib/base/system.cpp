@@ -9,10 +9,12 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <optional>
 #include <sstream>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -195,6 +197,16 @@ std::int64_t parse_size(const std::string& text, const std::string& option) {
                                        "G (x1000), such as 4096, 4k or 2M");
   }
   return static_cast<std::int64_t>(product);
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  if (a.empty() || b.empty()) return false;
+  if (a == b) return true;
+  std::error_code error_a, error_b;  // what cannot be resolved (a pipe in /dev/fd) has one name
+  const fs::path path_a = fs::weakly_canonical(fs::absolute(a, error_a), error_a);
+  const fs::path path_b = fs::weakly_canonical(fs::absolute(b, error_b), error_b);
+  return !error_a && !error_b && path_a == path_b;
 }
 
 void guard_standard_streams() {

@@ -21,6 +21,9 @@ std::int64_t parse_size(const std::string& text, const std::string& option);
 std::int64_t cgroup_cpus(const std::string& membership, const std::string& root);
 std::int64_t cgroup_memory_left(const std::string& membership, const std::string& root);
 
+// Whether two names are the same file, links resolved; for files that need not exist yet.
+bool same_file(const std::string& a, const std::string& b);
+
 // Fills closed descriptors 0..2, so that no file opened later is mistaken for a standard stream;
 // writing to the filled ones fails with EBADF. Call first thing in main.
 void guard_standard_streams();
