@@ -3,9 +3,10 @@
 // Notes for the man page: only A, C, G and T are pooled; a unit without any has a row of zeros and
 // n_bases 0. --per base has a row for every position, N included. Windows start at 0, STEP, 2 STEP
 // ...; the last one is the first that reaches the end, and may be shorter. With regions, a region
-// takes the place of the record: its pooled row, the windows from its start on, its bases. Features
-// come in the order of their file, and one that runs past the end of a circular record wraps. The
-// model reads the forward strand; the strand column repeats the annotation.
+// takes the place of the record: its pooled row, the windows from its start on, its bases. Regions
+// stay separate rows in the order they were given, but for --per base, where they are merged.
+// Features come in the order of their file, and one that runs past the end of a circular record
+// wraps. The model reads the forward strand; the strand column repeats the annotation.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -149,8 +150,11 @@ class FeatureTable {
         throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
                                            ": no record '" + feature.seqid + "' in the input");
       }
-      sink.add({feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
-               rows_[i].data());
+      name_file(path_, [&] {
+        sink.add(
+            {feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
+            rows_[i].data());
+      });
     }
   }
 
@@ -167,11 +171,12 @@ class FeatureTable {
 class Embedder {
  public:
   Embedder(const EmbedArguments& a, Session& session, RegionSelector& selector,
-           FeatureTable& features)
+           FeatureTable& features, std::uint64_t row_memory)
       : a_(a),
         session_(session),
         selector_(selector),
         features_(features),
+        row_memory_(row_memory),
         layer_(a.layer < 0 ? session.config().layers : a.layer),
         dim_(session.config().dim) {}
 
@@ -203,14 +208,31 @@ class Embedder {
     return units;
   }
 
+  // Of the rows of a batch that stay until the end: what the sink keeps, and, since they are
+  // written in the order of their file, the values of features.
+  std::uint64_t kept_memory(const std::vector<Unit>& units) const {
+    std::uint64_t bytes = 0;
+    for (const Unit& unit : units) {
+      const std::int64_t rows = a_.per == "base" ? unit.interval.end - unit.interval.begin : 1;
+      bytes += static_cast<std::uint64_t>(rows) * row_memory_;
+      if (a_.per != "feature") continue;
+      constexpr std::uint64_t kAllocation = 16;
+      bytes += sizeof(float) * static_cast<std::uint64_t>(dim_) + kAllocation;
+      // Names, as text and, in the end, as code points.
+      if (row_memory_ > 0)
+        bytes += 2 * (sizeof(std::string) + kAllocation) + 5 * unit.row.name.size();
+    }
+    return bytes;
+  }
+
+  // While a batch is in the model; what is kept of it and of earlier ones comes on top.
   std::uint64_t memory(const InputBatch& batch, const std::vector<Unit>& units) const {
     const auto count = static_cast<std::int64_t>(units.size());
     const std::uint64_t model =
         program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts);
     if (a_.per == "base") return model;
     return model + Pooler::memory(batch.rows, count, dim_) +
-           static_cast<std::uint64_t>(count) *
-               (sizeof(Unit) + sizeof(float) * 2 * static_cast<std::uint64_t>(dim_));
+           static_cast<std::uint64_t>(count) * (sizeof(Unit) + sizeof(PoolInterval));
   }
 
   void run(const InputBatch& batch, std::vector<Unit>& units, EmbedSink& sink) {
@@ -230,7 +252,8 @@ class Embedder {
       if (a_.per == "feature") {
         features_.keep(units[i], values);
       } else {
-        sink.add(units[i].row, values.data());
+        const std::string& file = batch.records[sequence(units[i])].file;
+        name_file(file, [&] { sink.add(units[i].row, values.data()); });
       }
     }
   }
@@ -240,7 +263,9 @@ class Embedder {
     const auto length = static_cast<std::int64_t>(record.tokens.size());
     if (selector_.empty()) return {{0, length}};
     if (!selector_.wants(record.name)) return {};
-    return selector_.select(record.name, length);
+    const std::vector<Interval> intervals = selector_.select(record.name, length);
+    // A row a base needs no second row for a base of two regions.
+    return a_.per == "base" ? merge_intervals(intervals) : intervals;
   }
 
   void check_finite(const InputBatch& batch, std::int64_t first_row, int n,
@@ -280,7 +305,7 @@ class Embedder {
         row.begin = position;
         row.end = position + 1;
         row.bases = is_base(batch.views[sequence(units[next])].tokens[position]) ? 1 : 0;
-        sink.add(row, values);
+        name_file(batch.records[sequence(units[next])].file, [&] { sink.add(row, values); });
       }
     });
     session_.hidden(batch.views, layer_, [&](std::int64_t first, int n, const float* values) {
@@ -296,6 +321,7 @@ class Embedder {
   Session& session_;
   RegionSelector& selector_;
   FeatureTable& features_;
+  std::uint64_t row_memory_;  // bytes the sink keeps of a row
   int layer_, dim_;
 };
 
@@ -330,6 +356,13 @@ int cmd_embed(int argc, char** argv) {
   if (a.per == "feature" && !plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
   }
+  std::vector<NamedPath> outputs = {{"--output", a.common.output}};
+  if (a.format == "npy" && a.common.output != "-") {
+    outputs.push_back({"the table beside it", a.common.output + ".tsv"});
+  }
+  std::vector<NamedPath> inputs = named_inputs(a.input, plan, a.common);
+  if (!a.features.empty()) inputs.push_back({"--features", a.features});
+  check_paths(outputs, inputs);
   RegionSelector selector(plan.regions);
   FeatureTable features(a);
 
@@ -340,7 +373,13 @@ int cmd_embed(int argc, char** argv) {
                                        model.config.name + "'");
   }
   Session session(model, session_options(a.common));
-  Embedder embedder(a, session, selector, features);
+  EmbedSinkOptions sink_options;
+  sink_options.path = a.common.output;
+  sink_options.dim = model.config.dim;
+  sink_options.float16 = a.dtype == "float16";
+  sink_options.header = header_of(a, model, argc, argv);
+  Embedder embedder(a, session, selector, features, embed_row_memory(a.format, sink_options));
+  std::uint64_t kept = 0;  // bytes of the rows so far
   std::function<bool(const std::string&)> keep;
   if (!selector.empty() || a.per == "feature") {
     keep = [&embedder](const std::string& name) { return embedder.wants(name); };
@@ -351,7 +390,9 @@ int cmd_embed(int argc, char** argv) {
     for (InputBatch batch; reader.next(batch);) {
       dry.records += static_cast<std::int64_t>(batch.records.size());
       dry.rows += batch.rows;
-      dry.memory = std::max(dry.memory, embedder.memory(batch, embedder.units_of(batch)));
+      const std::vector<Unit> units = embedder.units_of(batch);
+      kept += embedder.kept_memory(units);
+      dry.memory = std::max(dry.memory, embedder.memory(batch, units) + kept);
     }
     dry.forward_rows = dry.rows;
     dry.seconds = calibrate_seconds_per_row(session, dry.rows) * static_cast<double>(dry.rows);
@@ -359,16 +400,13 @@ int cmd_embed(int argc, char** argv) {
     return 0;
   }
 
-  EmbedSinkOptions sink_options;
-  sink_options.path = a.common.output;
-  sink_options.dim = model.config.dim;
-  sink_options.float16 = a.dtype == "float16";
-  sink_options.header = header_of(a, model, argc, argv);
   const std::unique_ptr<EmbedSink> sink = make_embed_sink(a.format, sink_options);
   Progress progress("embed", "nt");
   for (InputBatch batch; reader.next(batch);) {
     std::vector<Unit> units = embedder.units_of(batch);
-    check_memory(a.common, embedder.memory(batch, units), batch_name(batch));
+    const std::uint64_t more = embedder.kept_memory(units);
+    check_memory(a.common, embedder.memory(batch, units) + kept + more, batch_name(batch), kept);
+    kept += more;
     embedder.run(batch, units, *sink);
     progress.add(batch.rows);
   }

@@ -139,6 +139,11 @@ int cmd_score(int argc, char** argv) {
   declare(app, a);
   if (!parse_command_line(app, argc, argv)) return 0;
   check_common(a.common, "score");
+  for (const char* option : {"--summary", "--chrom-sizes"}) {
+    if (app.count(option) > 0 && app.get_option(option)->as<std::string>().empty()) {
+      throw Error(ErrorKind::kUsage, std::string(option) + ": the name is empty");
+    }
+  }
   if (a.format.empty()) a.format = score_format_of(a.common.output);
   if (a.format == "tsv" && app.count("--metric") > 0) {
     throw Error(ErrorKind::kUsage, "--metric has no meaning with -O tsv, which has probabilities");
@@ -148,6 +153,10 @@ int cmd_score(int argc, char** argv) {
   }
   if (!a.summary.empty()) check_summary_path(a.summary);
   const InputPlan plan = plan_input(a.input);
+  std::vector<NamedPath> outputs = {{"--output", a.common.output}};
+  if (!a.summary.empty()) outputs.push_back({"--summary", a.summary});
+  if (!a.chrom_sizes.empty()) outputs.push_back({"--chrom-sizes", a.chrom_sizes});
+  check_paths(outputs, named_inputs(a.input, plan, a.common));
   RegionSelector selector(plan.regions);
   const ScoringOptions scoring = scoring_of(a);
 
@@ -174,6 +183,8 @@ int cmd_score(int argc, char** argv) {
   const std::unique_ptr<ScoreSink> sink = make_score_sink(a.format, sink_options);
   std::unique_ptr<OutputFile> sizes;
   if (!a.chrom_sizes.empty()) sizes = std::make_unique<OutputFile>(a.chrom_sizes);
+  std::unique_ptr<OutputFile> summary_file;
+  if (!a.summary.empty()) summary_file = std::make_unique<OutputFile>(a.summary);
 
   ScoreSummary summary;
   summary.model_name = model.config.name;
@@ -189,12 +200,19 @@ int cmd_score(int argc, char** argv) {
   for (InputBatch batch; reader.next(batch);) {
     check_memory(a.common, memory_of(session, batch, scoring), batch_name(batch));
     std::int64_t remainder = 0;
-    score_sequences(session, batch.views, scoring, scores, [&](std::int64_t rows) {
-      // Counted in nt of the input: a base passes through the model several times.
-      remainder += rows;
-      progress.add(remainder / scoring.forward_passes());
-      remainder %= scoring.forward_passes();
-    });
+    try {
+      score_sequences(session, batch.views, scoring, scores, [&](std::int64_t rows) {
+        // Counted in nt of the input: a base passes through the model several times.
+        remainder += rows;
+        progress.add(remainder / scoring.forward_passes());
+        remainder %= scoring.forward_passes();
+      });
+    } catch (const NotFinite& error) {
+      const InputRecord& record = batch.records[error.sequence];
+      throw Error(ErrorKind::kNumeric, record.file + ": record '" + record.name + "': position " +
+                                           std::to_string(error.position + 1) +
+                                           ": the model gives a value that is not finite");
+    }
     scored_rows += static_cast<double>(batch.rows);
     for (std::size_t i = 0; i < batch.records.size(); ++i) {
       const InputRecord& record = batch.records[i];
@@ -202,10 +220,14 @@ int cmd_score(int argc, char** argv) {
       std::vector<Interval> intervals = {{0, length}};
       if (!selector.empty()) {
         intervals.clear();
-        if (selector.wants(record.name)) intervals = selector.select(record.name, length);
+        if (selector.wants(record.name)) {
+          intervals = merge_intervals(selector.select(record.name, length));
+        }
       }
       for (const Interval& interval : intervals) {
-        sink->write({record.name, interval.begin, interval.end, record.tokens.data(), scores[i]});
+        name_file(record.file, [&] {
+          sink->write({record.name, interval.begin, interval.end, record.tokens.data(), scores[i]});
+        });
       }
       if (sizes) sizes->write(record.name + "\t" + std::to_string(length) + "\n");
       if (!a.summary.empty()) {
@@ -223,9 +245,13 @@ int cmd_score(int argc, char** argv) {
     scores.clear();
   }
   selector.finish();
-  if (!a.summary.empty()) write_summary(summary, a.summary);
-  if (sizes) sizes->commit();
+  // All bytes are with the system before the first file gets its name: a full disk leaves none.
+  sink->flush();
+  if (summary_file) write_summary(summary, *summary_file);
+  if (sizes) sizes->flush();
   sink->commit();
+  if (sizes) sizes->commit();
+  if (summary_file) summary_file->commit();
   log_detail("scored " + with_commas(std::llround(scored_rows)) + " nt");
   return 0;
 }

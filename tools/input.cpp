@@ -68,9 +68,6 @@ InputPlan plan_input(const InputArguments& arguments) {
   for (const std::string& text : arguments.regions) plan.regions.push_back(parse_region(text));
   if (!arguments.regions_file.empty()) {
     const std::vector<Region> more = read_bed_regions(arguments.regions_file);
-    if (more.empty()) {
-      throw Error(ErrorKind::kInput, arguments.regions_file + ": holds no region");
-    }
     plan.regions.insert(plan.regions.end(), more.begin(), more.end());
   }
   return plan;
@@ -139,6 +136,47 @@ bool BatchReader::next(InputBatch& batch) {
   return !batch.records.empty();
 }
 
+void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs) {
+  const auto is_stdout = [](const std::string& path) {
+    return path == "-" || path == "/dev/stdout";
+  };
+  const auto is_special = [](const std::string& path) {  // nothing is lost by writing to it
+    struct stat status;
+    return stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
+  };
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const NamedPath& output = outputs[i];
+    for (std::size_t j = 0; j < i; ++j) {
+      const NamedPath& other = outputs[j];
+      const bool same = is_stdout(output.path) || is_stdout(other.path)
+                            ? is_stdout(output.path) && is_stdout(other.path)
+                            : !is_special(output.path) && same_file(output.path, other.path);
+      if (same) {
+        throw Error(ErrorKind::kUsage,
+                    other.what + " and " + output.what + " are the same file: " + output.path);
+      }
+    }
+    if (is_stdout(output.path) || is_special(output.path)) continue;
+    for (const NamedPath& input : inputs) {
+      if (input.path != "-" && same_file(output.path, input.path)) {
+        throw Error(ErrorKind::kUsage, output.what + ": " + output.path + " is also an input (" +
+                                           input.what + "), which it would replace");
+      }
+    }
+  }
+}
+
+std::vector<NamedPath> named_inputs(const InputArguments& arguments, const InputPlan& plan,
+                                    const CommonOptions& options) {
+  std::vector<NamedPath> inputs;
+  for (const std::string& file : plan.files) inputs.push_back({"sequences", file});
+  if (!arguments.regions_file.empty()) {
+    inputs.push_back({"--regions-file", arguments.regions_file});
+  }
+  inputs.push_back({"--model", options.model.empty() ? default_model_path() : options.model});
+  return inputs;
+}
+
 std::string batch_name(const InputBatch& batch) {
   const InputRecord& first = batch.records.front();
   if (batch.records.size() == 1) return first.file + ": record '" + first.name + "'";
@@ -151,8 +189,10 @@ std::uint64_t program_memory(const InputBatch& batch) {
   return kProgram + 2 * static_cast<std::uint64_t>(batch.rows);  // letters and tokens
 }
 
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what) {
-  const auto available = static_cast<std::uint64_t>(available_memory_bytes());
+void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what,
+                  std::uint64_t held) {
+  const auto free = static_cast<std::uint64_t>(available_memory_bytes());
+  const std::uint64_t available = free + held;
   const auto allowed = static_cast<std::uint64_t>(options.max_memory);
   const bool limited = options.max_memory > 0 && allowed < available;
   const std::uint64_t limit = limited ? allowed : available;

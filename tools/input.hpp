@@ -11,6 +11,7 @@
 #include "data/tokenizer.hpp"
 #include "io/regions.hpp"
 #include "io/sequence_reader.hpp"
+#include "m5/error.hpp"
 #include "m5/session.hpp"
 #include "tools/options.hpp"
 
@@ -69,12 +70,36 @@ class BatchReader {
   std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
 };
 
+// A file a command writes or reads, and the option it came by, for messages.
+struct NamedPath {
+  std::string what, path;
+};
+// Refuses, with Error(kUsage), two outputs of one name and an output that is an input. Standard
+// output counts as one file; devices and pipes are read and written freely.
+void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs);
+// The inputs that `check_paths` wants: sequences, regions and the model.
+std::vector<NamedPath> named_inputs(const InputArguments& arguments, const InputPlan& plan,
+                                    const CommonOptions& options);
+
 // Bytes of the program, its libraries and the records of a batch, beside what the model takes.
 std::uint64_t program_memory(const InputBatch& batch);
 // Refuses before memory is taken: Error(kResource) naming what is needed, what is available
 // (--max-memory, or what the machine has left) and what to do. what: such as "record 'x'".
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
+// held: the part of `needed` that the process has taken already.
+void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what,
+                  std::uint64_t held = 0);
 std::string batch_name(const InputBatch& batch);
+
+// Runs `write` of a sink, which does not know the file that an Error(kNumeric) has to name.
+template <class Write>
+void name_file(const std::string& file, Write write) {
+  try {
+    write();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kNumeric) throw;
+    throw Error(ErrorKind::kNumeric, file + ": " + error.what());
+  }
+}
 
 // Seconds one forward pass over so many rows takes, from a short run of at most 16,384 rows.
 double calibrate_seconds_per_row(Session& session, std::int64_t rows);

@@ -93,8 +93,21 @@ std::vector<Region> read_bed_regions(const std::string& path) {
     region.interval = {feature.begin, feature.end};
     regions.push_back(std::move(region));
   }
-  if (regions.empty()) throw Error(ErrorKind::kInput, path + ": no regions in this BED file");
   return regions;
+}
+
+std::vector<Interval> merge_intervals(std::vector<Interval> intervals) {
+  std::sort(intervals.begin(), intervals.end(),
+            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  std::vector<Interval> merged;
+  for (const Interval& next : intervals) {
+    if (!merged.empty() && next.begin <= merged.back().end) {
+      merged.back().end = std::max(merged.back().end, next.end);
+    } else {
+      merged.push_back(next);
+    }
+  }
+  return merged;
 }
 
 RegionSelector::RegionSelector(std::vector<Region> regions)
@@ -133,17 +146,7 @@ std::vector<Interval> RegionSelector::select(const std::string& record_name, std
     }
     found.push_back({region.interval.begin, std::min(region.interval.end, length)});
   }
-  std::sort(found.begin(), found.end(),
-            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  std::vector<Interval> merged;
-  for (const Interval& next : found) {
-    if (!merged.empty() && next.begin <= merged.back().end) {
-      merged.back().end = std::max(merged.back().end, next.end);
-    } else {
-      merged.push_back(next);
-    }
-  }
-  return merged;
+  return found;
 }
 
 void RegionSelector::finish() const {

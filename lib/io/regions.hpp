@@ -33,14 +33,18 @@ Region parse_region(const std::string& text);
 // Columns 1-3 of a BED file (plain or gzip). Throws Error(kInput) with line number, Error(kIo).
 std::vector<Region> read_bed_regions(const std::string& path);
 
+// Sorted, overlapping and touching ones merged.
+std::vector<Interval> merge_intervals(std::vector<Interval> intervals);
+
 // Matches regions with records while these stream past.
 class RegionSelector {
  public:
   explicit RegionSelector(std::vector<Region> regions);
 
   bool empty() const { return regions_.empty(); }
-  // The intervals asked for in this record, sorted, overlapping and touching ones merged; ends
-  // beyond `length` are cut with a warning. Throws Error(kInput) if a region begins past the end.
+  // The intervals asked for in this record, in the order they were asked for, as many as there
+  // were; ends beyond `length` are cut with a warning. Throws Error(kInput) if a region begins past
+  // the end.
   std::vector<Interval> select(const std::string& record_name, std::int64_t length);
   // True if this record is asked for at all.
   bool wants(const std::string& record_name) const;

@@ -1,5 +1,7 @@
 #include "sinks/embed_sink.hpp"
 
+#include <sys/stat.h>
+
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
 
@@ -26,6 +28,17 @@ std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
     if (format == known.name) return known.make(options);
   }
   throw Error(ErrorKind::kUsage, "--output-fmt: no format '" + format + "' (npy, npz, tsv)");
+}
+
+std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions& options) {
+  if (format == "tsv") return 0;
+  struct stat status {};
+  const bool stream = options.path == "-" || options.path == "/dev/stdout" ||
+                      (stat(options.path.c_str(), &status) == 0 && !S_ISREG(status.st_mode));
+  constexpr std::uint64_t kTable = 3 * sizeof(std::int64_t) + 2 * sizeof(std::uint32_t) + 1;
+  const std::uint64_t values = static_cast<std::uint64_t>(options.dim) * (options.float16 ? 2 : 4);
+  // Blocks of held values have room to spare (npy.hpp).
+  return (format == "npz" ? kTable + 1 : 0) + (stream ? values + values / 8 : 0);
 }
 
 std::string embed_format_of(const std::string& path) {

@@ -41,4 +41,7 @@ std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
 // it says nothing.
 std::string embed_format_of(const std::string& path);
 
+// Bytes a sink keeps of every row until commit, names of features left out.
+std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions& options);
+
 }  // namespace m5

@@ -95,50 +95,49 @@ class NpySink : public EmbedSink {
   explicit NpySink(const EmbedSinkOptions& options) : options_(options), file_(options.path) {
     if (!file_.seekable()) {
       log_warning("npy to a stream: the table of names and coordinates is not written");
-    } else {
-      file_.write(header());
+      return;
     }
+    table_ = std::make_unique<OutputFile>(options.path + ".tsv");
+    file_.write(header());
+    for (const std::string& line : options_.header) table_->write(line + "\n");
+    table_->write("row\tname\tsequence\tstart\tend\tstrand\tn_bases\n");
   }
 
   void add(const EmbedRow& row, const float* values) override {
-    append_values(bytes_, options_, row, values);
-    ++rows_;
-    if (!file_.seekable()) return;  // the count comes first: hold all
-    table_.add(row);
-    file_.write(bytes_);
+    if (!table_) {  // the count comes first: hold all
+      append_values(held_.tail(), options_, row, values);
+      ++rows_;
+      return;
+    }
     bytes_.clear();
+    append_values(bytes_, options_, row, values);
+    file_.write(bytes_);
+    line_.clear();
+    append_integer(line_, rows_);
+    line_ += "\t" + row.name + "\t" + row.sequence + "\t";
+    append_integer(line_, row.begin);
+    line_ += '\t';
+    append_integer(line_, row.end);
+    line_ += '\t';
+    line_ += row.strand;
+    line_ += '\t';
+    append_integer(line_, row.bases);
+    line_ += '\n';
+    table_->write(line_);
+    ++rows_;
   }
 
   void commit() override {
-    if (!file_.seekable()) {
+    if (!table_) {
       file_.write(header());
-      file_.write(bytes_);
+      for (const std::string& block : held_.blocks) file_.write(block);
       return file_.commit();
     }
     const std::string final_header = header();
     file_.write_at(0, final_header.data(), final_header.size());
-    OutputFile table(options_.path + ".tsv");
-    for (const std::string& line : options_.header) table.write(line + "\n");
-    table.write("row\tname\tsequence\tstart\tend\tstrand\tn_bases\n");
-    std::string line;
-    for (std::int64_t i = 0; i < table_.size(); ++i) {
-      line.clear();
-      append_integer(line, i);
-      line +=
-          "\t" + table_.names().texts[table_.names().index[static_cast<std::size_t>(i)]] + "\t" +
-          table_.sequences().texts[table_.sequences().index[static_cast<std::size_t>(i)]] + "\t";
-      append_integer(line, table_.begin(i));
-      line += '\t';
-      append_integer(line, table_.end(i));
-      line += '\t';
-      line += table_.strand(i);
-      line += '\t';
-      append_integer(line, table_.bases(i));
-      line += '\n';
-      table.write(line);
-    }
-    table.commit();
+    table_->flush();  // its bytes are with the system before the array gets its name
     file_.commit();
+    table_->commit();
   }
 
  private:
@@ -146,8 +145,9 @@ class NpySink : public EmbedSink {
 
   EmbedSinkOptions options_;
   OutputFile file_;
-  std::string bytes_;
-  RowTable table_;
+  std::unique_ptr<OutputFile> table_;  // none beside a stream
+  std::string bytes_, line_;
+  HeldBytes held_;
   std::int64_t rows_ = 0;
 };
 

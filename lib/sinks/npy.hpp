@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,19 @@ inline const char* values_descr(const EmbedSinkOptions& options) {
   return options.float16 ? "<f2" : "<f4";
 }
 
+// Bytes kept until the end, in blocks: one string would be copied, and doubled, as it grows.
+struct HeldBytes {
+  // Where the next bytes, at most a row, are to be appended.
+  std::string& tail() {
+    if (blocks.empty() || blocks.back().size() >= kBlock) {
+      blocks.emplace_back().reserve(kBlock + kBlock / 8);
+    }
+    return blocks.back();
+  }
+  static constexpr std::size_t kBlock = std::size_t{1} << 20;
+  std::deque<std::string> blocks;
+};
+
 // UTF-8 -> code points; a byte that is no UTF-8 stands for itself (Latin-1).
 std::vector<std::uint32_t> code_points(std::string_view text);
 
@@ -30,10 +44,10 @@ std::vector<std::uint32_t> code_points(std::string_view text);
 struct TextColumn {
   void add(const std::string& text) {
     if (texts.empty() || texts.back() != text) texts.push_back(text);
-    index.push_back(texts.size() - 1);
+    index.push_back(static_cast<std::uint32_t>(texts.size() - 1));
   }
-  std::vector<std::string> texts;
-  std::vector<std::size_t> index;  // of each row, into texts
+  std::deque<std::string> texts;
+  std::deque<std::uint32_t> index;  // of each row, into texts
 };
 
 // The rows seen so far, without their values.
@@ -50,8 +64,8 @@ class RowTable {
 
  private:
   TextColumn names_, sequences_;
-  std::vector<std::int64_t> begin_, end_, bases_;
-  std::vector<char> strand_;
+  std::deque<std::int64_t> begin_, end_, bases_;  // deques grow without a copy
+  std::deque<char> strand_;
 };
 
 }  // namespace m5

@@ -22,19 +22,19 @@ class NpzSink : public EmbedSink {
   }
 
   void add(const EmbedRow& row, const float* values) override {
-    append_values(bytes_, options_, row, values);
     table_.add(row);
-    if (!file_.seekable()) return;  // the count comes first: hold all
-    zip_.write(bytes_.data(), bytes_.size());
+    if (!file_.seekable()) return append_values(held_.tail(), options_, row, values);
     bytes_.clear();
+    append_values(bytes_, options_, row, values);
+    zip_.write(bytes_.data(), bytes_.size());
   }
 
   void commit() override {
     if (file_.seekable()) {
       zip_.replace_head(header());
     } else {
-      zip_.begin("embeddings.npy", header());
-      zip_.write(bytes_.data(), bytes_.size());
+      zip_.begin("embeddings.npy", header());  // the count comes first
+      for (const std::string& block : held_.blocks) zip_.write(block.data(), block.size());
     }
     zip_.end();
     write_column("names.npy", table_.names());
@@ -106,6 +106,7 @@ class NpzSink : public EmbedSink {
   OutputFile file_;
   ZipWriter zip_;
   std::string bytes_;
+  HeldBytes held_;  // to a stream
   RowTable table_;
 };
 

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "base/output.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 
@@ -82,7 +81,8 @@ void check_summary_path(const std::string& path) {
   }
 }
 
-void write_summary(const ScoreSummary& summary, const std::string& path) {
+void write_summary(const ScoreSummary& summary, OutputFile& file) {
+  const std::string& path = file.path();
   check_summary_path(path);
   Json run = run_of(summary);
   std::string text;
@@ -106,9 +106,8 @@ void write_summary(const ScoreSummary& summary, const std::string& path) {
     }
     text = names + "\n" + values + "\n";
   }
-  OutputFile file(path);
   file.write(text);
-  file.commit();
+  file.flush();
 }
 
 }  // namespace m5

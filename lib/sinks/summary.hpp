@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/output.hpp"
 #include "m5/tokens.hpp"
 #include "nn/scoring.hpp"
 
@@ -32,9 +33,9 @@ struct ScoreSummary {
   std::string strand, context, precision;
 };
 
-// Format by suffix: .json or .tsv; Error(kUsage) for another. Means over no base are null in JSON
-// and empty in TSV. Written whole or not at all; throws Error(kIo).
-void write_summary(const ScoreSummary& summary, const std::string& path);
+// Format by suffix of the file: .json or .tsv; Error(kUsage) for another. Means over no base are
+// null in JSON and empty in TSV. The file is the caller's to commit; throws Error(kIo).
+void write_summary(const ScoreSummary& summary, OutputFile& file);
 // Throws the Error(kUsage) of write_summary before anything is computed.
 void check_summary_path(const std::string& path);
 

@@ -79,6 +79,17 @@ check "region = mean of its bases" near <(pool_of mean chr1 100 200) <(tail -n 1
 ok "bases of a region" embed --no-header --per base -O tsv g.fa chr2:11-20 chr1:5-6
 same "bases of a region = rows of the whole" <(tail -n +2 .out) \
   <(awk -F'\t' '$1 == "chr1" && $3 >= 4 && $3 < 6 || $1 == "chr2" && $3 >= 10 && $3 < 20' bases)
+printf 'chr2\t5\t9\nchr1\t100\t200\nchr1\t50\t150\nchr1\t150\t160\nchr1\t100\t200\n' >regions.bed
+ok "-R" embed --no-header -R regions.bed g.fa
+equal "regions that overlap or touch stay apart, in their order" \
+  "$(tail -n +2 .out | cut -f2-4 | tr '\t\n' ': ')" \
+  "chr1:100:200 chr1:50:150 chr1:150:160 chr1:100:200 chr2:5:9 "
+ok "-R, windows" embed --no-header --per window --window 60 -R regions.bed g.fa
+equal "windows of regions" "$(tail -n +2 .out | cut -f2-4 | head -n 5 | tr '\t\n' ': ')" \
+  "chr1:100:160 chr1:160:200 chr1:50:110 chr1:110:150 chr1:150:160 "
+ok "-R, bases" embed --no-header --per base -O tsv -R regions.bed g.fa
+same "bases of regions: each once" <(tail -n +2 .out) \
+  <(awk -F'\t' '$1 == "chr1" && $3 >= 50 && $3 < 200 || $1 == "chr2" && $3 >= 5 && $3 < 9' bases)
 printf '>n\nNNNN\n' >n.fa
 ok "only N" embed --no-header n.fa
 equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\tn\t0\t4\t.\t0'; for _ in $(seq $dim); do printf '\t0'; done)"

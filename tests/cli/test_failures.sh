@@ -62,12 +62,12 @@ for command in score embed; do
   check "$command: nothing was written" test ! -e m.tsv
   fails 6 "cuda" "no CUDA here" $command --device cuda g.fa
   # 7: numbers that no float holds
-  fails 7 "finite" "a model that overflows" $command -m "$WILD_MODEL" -o w.tsv g.fa
+  fails 7 "g.fa: record 'chr1': position [0-9]+: .*finite" "a model that overflows" $command -m "$WILD_MODEL" -o w.tsv g.fa
   check "$command: no output of it" test ! -e w.tsv
   no_temporaries "$command"
 done
 
-fails 7 "record 'chr1': position [0-9]+.*--metric nll" "a perplexity that overflows" \
+fails 7 "g.fa: record 'chr1': position [0-9]+.*--metric nll" "a perplexity that overflows" \
   score -m "$SURE_MODEL" g.fa
 ok "its nats do not" score -m "$SURE_MODEL" --metric nll g.fa
 
@@ -94,6 +94,55 @@ fails 2 "layer" "--layer beyond the last" embed --layer 9 g.fa
 fails 2 "npy" "no format in the name" embed -o out.xyz g.fa
 fails 2 "per base" "--per base to stdout" embed --per base g.fa
 fails 2 "pool" "--per base pools nothing" embed --per base --pool max -o x.npy g.fa
+fails 2 "--output: the name is empty" "-o ''" score -o '' g.fa
+fails 2 "--output: the name is empty" "embed -o ''" embed -o '' g.fa
+fails 2 "--summary: the name is empty" "--summary ''" score --summary '' g.fa
+fails 5 "no/such" "--chrom-sizes into no folder" score --chrom-sizes no/such/s -o s.bg g.fa
+printf '# none\n' >none-in.bed
+for command in score embed; do
+  fails 3 "none-in.bed: no regions in this file" "empty BED" $command -R none-in.bed g.fa
+  printf 'chr1\t7\t7\nchr1\t9\t9\nchr1\t0\t5\n' >zero.bed
+  ok "BED intervals of length 0" $command --no-header -R zero.bed g.fa
+  equal "one warning" "$(cat .err)" \
+    "m5 $command: warning: zero.bed: line 1: an interval of length 0 is skipped, as are others like it"
+  check "the others are written" grep -qE "^chr1.*.0.[1-5]" .out
+done
+
+# An output that is another output or an input.
+cp "$MODEL" model.tsv
+ln -s g.fa link.tsv
+printf 'chr1\t0\t5\n' >own.bed
+cp g.fa kept.fa
+for command in score embed; do
+  fails 2 "g.fa is also an input" "-o is the input" $command -O tsv -o g.fa g.fa
+  fails 2 "link.tsv is also an input" "-o is a link to the input" $command -o link.tsv g.fa
+  fails 2 "own.bed is also an input" "-o is the BED file" $command -O tsv -o ./own.bed -R own.bed g.fa
+  fails 2 "model.tsv is also an input" "-o is the model" $command -m model.tsv -o model.tsv g.fa
+  ok "-o /dev/null" $command -O tsv -o /dev/null g.fa
+done
+fails 2 "--output and --summary are the same" "--summary is -o" score -o x.tsv --summary ./x.tsv g.fa
+fails 2 "--summary and --chrom-sizes are the same" "two side files" \
+  score --summary x.tsv --chrom-sizes x.tsv g.fa
+fails 2 "--output and --chrom-sizes are the same" "two on stdout" score --chrom-sizes - g.fa
+fails 2 "--chrom-sizes: g.fa is also" "--chrom-sizes is the input" score --chrom-sizes g.fa g.fa
+printf 'chr1\t0\t10\n' >a.npy.tsv
+fails 2 "beside it: a.npy.tsv is also an input" "the table is the features" \
+  embed -o a.npy --per feature --features a.npy.tsv g.fa
+same "the input is as it was" g.fa kept.fa
+check "no output" test ! -e x.tsv -a ! -e a.npy
+
+# What rows hold in memory until the end counts.
+needed() {
+  ok "dry run" embed --dry-run "$@"
+  awk '$1 == "memory_bytes" { print $2 }' .out
+}
+npy=$(needed --per base -o y.npy g.fa)
+equal "npy streams: only an npz keeps its table" $(($(needed --per base -o y.npz g.fa) - npy)) \
+  $((3000 * 34))
+check "to a stream, all values" test $(($(needed --per base -O npy g.fa) - npy)) -ge $((3000 * 64))
+check "of features, all values" test \
+  "$(needed --per feature --features <(yes 'chr1	0	3000' | head -n 1000) g.fa)" -ge \
+  $(($(needed --per feature --features <(printf 'chr1\t0\t3000\n') g.fa) + 999 * 64))
 printf 'chr9\t0\t10\n' >f.bed
 fails 3 "f.bed: line 1.*chr9" "feature of an unknown record" embed --per feature --features f.bed g.fa
 printf 'chr1\t2990\t3010\n' >f.bed

@@ -56,14 +56,16 @@ std::vector<Interval> select(RegionSelector& selector, const std::string& name,
   return selector.select(name, length);
 }
 
-TEST(Regions, SelectMergesAndCuts) {
+TEST(Regions, SelectKeepsTheOrderAndCuts) {
   RegionSelector selector({parse_region("a:11-20"), parse_region("b"), parse_region("a:1-5"),
                            parse_region("a:6-8"), parse_region("a:15-18"),
                            parse_region("a:95-200")});
   EXPECT_TRUE(selector.wants("a"));
   EXPECT_FALSE(selector.wants("c"));
   testing::internal::CaptureStderr();
-  EXPECT_EQ(select(selector, "a", 100), (std::vector<Interval>{{0, 8}, {10, 20}, {94, 100}}));
+  const std::vector<Interval> found = select(selector, "a", 100);
+  EXPECT_EQ(found, (std::vector<Interval>{{10, 20}, {0, 5}, {5, 8}, {14, 18}, {94, 100}}));
+  EXPECT_EQ(merge_intervals(found), (std::vector<Interval>{{0, 8}, {10, 20}, {94, 100}}));
   EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "'a:95-200' is cut at the end"));
   EXPECT_TRUE(select(selector, "c", 100).empty());
   EXPECT_TRUE(contains(error_of(ErrorKind::kInput, [&] { selector.finish(); }),
