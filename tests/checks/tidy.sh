@@ -22,4 +22,5 @@ done
 [ "${#listed[@]}" = 0 ] && { echo "no source found"; exit 1; }
 echo "clang-tidy over ${#listed[@]} files"
 printf '%s\0' "${listed[@]}" |
-  xargs -0 -n 1 -P "$(nproc)" "$tidy" --quiet -p "$build"
+  xargs -0 -n 1 -P "$(nproc)" "$tidy" --quiet -p "$build" \
+    --extra-arg=-Wno-unknown-warning-option  # the compiler may be g++
