@@ -41,6 +41,7 @@ std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
   for (const BenchColumn& c : columns) lines[0].push_back(c.key);
   for (const auto& row : rows) {
     std::vector<std::string> line;
+    line.reserve(columns.size());
     for (const BenchColumn& c : columns) {
       line.push_back(row.contains(c.key) ? cell(row[c.key], c.decimals) : ".");
     }

@@ -239,6 +239,7 @@ class Embedder {
     if (units.empty()) return;
     if (a_.per == "base") return write_bases(batch, units, sink);
     std::vector<PoolInterval> intervals;
+    intervals.reserve(units.size());
     for (const Unit& unit : units) intervals.push_back(unit.interval);
     Pooler pooler(batch.views, intervals, dim_, a_.pool == "max" ? Pool::kMax : Pool::kMean);
     session_.hidden(batch.views, layer_, [&](std::int64_t first_row, int n, const float* values) {
