@@ -1,9 +1,12 @@
 #include "kernels/cpu/onednn.hpp"
 
 #include <array>
+#include <csignal>
 #include <dnnl.hpp>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "m5/error.hpp"
@@ -38,6 +41,26 @@ std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
   if (buffer.size() < bytes) buffer.resize(bytes);
   return buffer;
 }
+
+// oneDNN's generated gemm kernels use the stack pointer as a general register (all releases before
+// 3.11.2, oneDNN issue 4845): a signal handler that runs meanwhile writes its frame over the heap.
+// No handler runs on this thread while one of these lives. The brgemm kernels need none.
+class HoldSignals {
+ public:
+  HoldSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    // A fault of our own must still end the process with its name.
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, fault);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  HoldSignals(const HoldSignals&) = delete;
+  HoldSignals& operator=(const HoldSignals&) = delete;
+  ~HoldSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
 
 [[noreturn]] void fail(const dnnl::error& e) {
   throw Error(ErrorKind::kInternal, std::string("oneDNN: ") + e.what());
@@ -109,6 +132,8 @@ class Product {
       args.emplace(DNNL_ARG_BIAS, memory({{1, out_}, Type::f32, Tag::ab}, engine(),
                                          const_cast<float*>(bias_.data())));
     }
+    std::optional<HoldSignals> hold;
+    if (!entry.keeps_stack_pointer) hold.emplace();
     entry.primitive.execute(stream(), args);
     stream().wait();
   }
@@ -119,6 +144,7 @@ class Product {
     dnnl::matmul primitive;
     dnnl::reorder convert;  // fp32 rows to bf16
     memory::desc scratch;
+    bool keeps_stack_pointer = false;
   };
 
   Type type() const { return bf16_ ? Type::bf16 : Type::f32; }
@@ -142,7 +168,10 @@ class Product {
     auto [at, fresh] = entries_.try_emplace({rows, static_cast<int>(then)});
     if (fresh) {
       const auto pd = descriptor(rows, then, !bias_.empty(), packed_.get_desc());
-      at->second = {dnnl::matmul(pd), {}, pd.scratchpad_desc()};
+      at->second = {dnnl::matmul(pd),
+                    {},
+                    pd.scratchpad_desc(),
+                    std::string_view(pd.impl_info_str()).starts_with("brg")};
       if (bf16_) {
         const memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), nullptr);
         const memory narrow({{rows, in_}, Type::bf16, Tag::ab}, engine(), nullptr);
@@ -196,6 +225,7 @@ void OneDnnLinear::backward_input(int n, const float* dy, float* dx, bool add) c
 }
 
 void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight) {
+  const HoldSignals hold;
   if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
     throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
   }
