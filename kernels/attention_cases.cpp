@@ -13,9 +13,10 @@ std::string shape_text(const AttentionShape& s) {
   return "H=" + text(s.heads) + ",dv=" + text(s.value_dim) + ",p=" + text(s.order);
 }
 
-// One operation per monomial, then one multiplication and addition for each column of a state.
+// A multiplication and an addition for each element of the state: 2 F C H a row and pass. The
+// monomials are not counted, nor the chain rule through them (nn/measured_peak.hpp counts so too).
 double state_flops(const AttentionShape& s, int n, int passes) {
-  return static_cast<double>(n) * s.heads * s.features * (1 + 2.0 * passes * s.columns());
+  return 2.0 * n * passes * s.heads * s.features * s.columns();
 }
 
 // In place on the keys of [n][(4 + dv)H], or from one [n][4H] to another.
@@ -132,9 +133,8 @@ Case query(int n, const AttentionShape& s) {
 }
 
 Case query_backward(int n, const AttentionShape& s) {
-  // Monomials, their gradient from the state, the state's gradient, the chain through monomials.
-  Builder t("attention_query_backward", shape_text(s), n,
-            state_flops(s, n, 2) + 4.0 * n * s.heads * s.features);
+  // The gradient of the monomials, and that of the state.
+  Builder t("attention_query_backward", shape_text(s), n, state_flops(s, n, 2));
   const std::int64_t H = s.heads;
   const Query in(t, n, s);
   const int o = t.derived("o", n * s.value_dim * H), weight_sum = t.derived("weight_sum", n * H);
@@ -164,8 +164,7 @@ Case query_backward(int n, const AttentionShape& s) {
 }
 
 Case accumulate_backward(int n, const AttentionShape& s) {
-  Builder t("attention_accumulate_backward", shape_text(s), n,
-            state_flops(s, n, 2) + 4.0 * n * s.heads * s.features);
+  Builder t("attention_accumulate_backward", shape_text(s), n, state_flops(s, n, 2));
   const std::int64_t H = s.heads, stride = (4 + s.value_dim) * H;
   const int kv = t.input("kv", n * stride);
   const int bounded = t.derived("bounded kv", n * stride);
@@ -197,6 +196,7 @@ void add_attention_cases(CaseSet set, std::vector<Case>& cases) {
   const auto attention_of = [&](int n, int heads, int value_dim, int order) {
     const AttentionShape s = make_attention_shape(heads, value_dim, order, 2);
     for (bool in_place : {false, true}) {
+      if (in_place && set == CaseSet::kBenchmark) continue;  // would come to subnormal numbers
       cases.push_back(bound(n, s, in_place));
       cases.push_back(bound_backward(n, s, in_place));
     }
@@ -205,7 +205,7 @@ void add_attention_cases(CaseSet set, std::vector<Case>& cases) {
     cases.push_back(query(n, s));
     cases.push_back(query_backward(n, s));
     cases.push_back(accumulate_backward(n, s));
-    if (n <= 3) cases.push_back(scale(s));
+    if (n <= 3 || set == CaseSet::kBenchmark) cases.push_back(scale(s));
   };
   switch (set) {
     case CaseSet::kCompare:
@@ -225,9 +225,15 @@ void add_attention_cases(CaseSet set, std::vector<Case>& cases) {
       attention_of(130, 8, 1, 2);
       break;
     case CaseSet::kBenchmark:
-      attention_of(128, 16, 8, 4);
-      attention_of(128, 32, 8, 6);
-      attention_of(128, 64, 8, 6);
+      for (int order : {2, 4, 6, 8}) {
+        attention_of(kBenchmarkRows, 16, 8, order);
+        attention_of(kBenchmarkRows, 32, 8, order);
+      }
+      attention_of(kBenchmarkRows, 64, 8, 6);
+      for (int value_dim : {16, 32}) {
+        attention_of(kBenchmarkRows, 16, value_dim, 4);
+        attention_of(kBenchmarkRows, 16, value_dim, 6);
+      }
       break;
   }
 }

@@ -69,6 +69,8 @@ inline std::vector<double> zeros(std::int64_t count) {
   return std::vector<double>(static_cast<std::size_t>(count));
 }
 
+inline constexpr int kBenchmarkRows = 256;  // one block of the encoder
+
 // The operations of the attention (attention_cases.cpp).
 void add_attention_cases(CaseSet set, std::vector<Case>& cases);
 

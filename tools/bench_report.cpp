@@ -9,6 +9,7 @@
 #include "base/output.hpp"
 #include "base/random.hpp"
 #include "base/system.hpp"
+#include "kernels/cpu/simd.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 
@@ -79,6 +80,10 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--preset", options.preset,
                  "a preset with fresh parameters instead of a model file: nano, small, base ...")
       ->option_text("NAME");
+  add_bench_output(app, options);
+}
+
+void add_bench_output(CLI::App& app, BenchOptions& options) {
   add_output(app, options.common);
   app.add_flag("--json", options.json, "one JSON object instead of a table");
   add_verbosity(app, options.common);
@@ -106,13 +111,22 @@ Model bench_model(const BenchOptions& options) {
   return load_model(path);
 }
 
-void describe_run(BenchReport& report, const std::string& command, const Model& model) {
+void describe_run(BenchReport& report, const std::string& command) {
   report.meta["m5_version"] = version();
   report.meta["command"] = command;
+}
+
+void describe_run(BenchReport& report, const std::string& command, const Model& model) {
+  describe_run(report, command);
   report.meta["model"] = model.config.name;
   report.meta["model_file"] =
       model.path.empty() ? std::string("none: fresh parameters") : model.path;
   report.meta["model_sha256"] = model.sha256;
+}
+
+void describe_device(BenchReport& report, const kernels::Backend<float>& backend) {
+  report.meta["device"] = backend.name();
+  report.meta["isa"] = backend.name().starts_with("cpu") ? kernels::simd::chosen_isa() : "none";
 }
 
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole) {

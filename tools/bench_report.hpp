@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "kernels/backend.hpp"
 #include "m5/model.hpp"
 #include "tools/options.hpp"
 
 namespace m5 {
 
 int bench_speed(int argc, char** argv);
+int bench_ops(int argc, char** argv);
 int bench_attention(int argc, char** argv);
 int bench_loss(int argc, char** argv);
 
@@ -32,19 +34,23 @@ struct BenchReport {
   void write(const std::string& path, const std::vector<BenchColumn>& columns, bool as_json) const;
 };
 
-// The options of every subcommand, and what each of them needs.
+// The options of every subcommand that has a model, and what each of them needs.
 struct BenchOptions {
   CommonOptions common;
   std::string preset;  // empty: a model file
   bool json = false;
 };
 void add_bench_options(CLI::App& app, BenchOptions& options);
+void add_bench_output(CLI::App& app, BenchOptions& options);  // those about what is printed
 // Every option has a default: no argument at all is a valid command line. False after --help.
 bool parse_bench(CLI::App& app, int argc, char** argv, const BenchOptions& options);
 // --preset with fresh parameters, or the model of -m, or the bundled one; without one, preset nano.
 Model bench_model(const BenchOptions& options);
-// m5 version, command, model (name, file, sha256).
+// m5 version, command; model (name, file, sha256); device and, of a CPU, the instruction set
+// chosen.
+void describe_run(BenchReport& report, const std::string& command);
 void describe_run(BenchReport& report, const std::string& command, const Model& model);
+void describe_device(BenchReport& report, const kernels::Backend<float>& backend);
 
 // "1k,4k,whole": sizes as in --lengths, `whole` (where allowed) as 0.
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole);

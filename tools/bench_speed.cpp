@@ -139,7 +139,7 @@ double best_seconds(const std::function<void()>& run, int repeats) {
 
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
   const auto backend = kernels::make_cpu_backend({.threads = threads, .bf16 = settings.bf16});
-  report.meta["device"] = backend->name();
+  describe_device(report, *backend);
   MeasuredPeak peak(threads, settings.bf16,
                     MeasuredPeak::shapes_of(model.config, backend->preferred_block_rows()));
   peak.measure(kPeakSeconds);
@@ -223,6 +223,7 @@ int bench_speed(int argc, char** argv) {
   BenchReport report;
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);
   report.meta["device"] = "";
+  report.meta["isa"] = "";
   report.meta["cpus"] = available_cpus();
   report.meta["repeats"] = settings.repeats;
   report.meta["peak_rss"] =

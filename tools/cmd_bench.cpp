@@ -17,6 +17,7 @@ struct Subcommand {
 
 constexpr Subcommand kSubcommands[] = {
     {"speed", bench_speed, "nt/s of inference and training against length and threads"},
+    {"ops", bench_ops, "every operation on one thread, beside the measured peak"},
     {"attention", bench_attention, "error of the attention against exact softmax, and its bound"},
     {"loss", bench_loss, "loss against segment length, beside a two-sided k-mer baseline"},
 };
@@ -32,7 +33,7 @@ void print_usage(std::FILE* to) {
 int cmd_bench(int argc, char** argv) {
   if (argc < 2) {
     print_usage(stderr);
-    throw Error(ErrorKind::kUsage, "no subcommand given: speed, attention or loss");
+    throw Error(ErrorKind::kUsage, "no subcommand given: speed, ops, attention or loss");
   }
   const std::string word = argv[1];
   if (word == "-h" || word == "--help" || word == "help") {
@@ -43,7 +44,7 @@ int cmd_bench(int argc, char** argv) {
     if (word == s.word) return s.run(argc - 1, argv + 1);
   }
   throw Error(ErrorKind::kUsage,
-              "unrecognized subcommand '" + word + "': speed, attention or loss");
+              "unrecognized subcommand '" + word + "': speed, ops, attention or loss");
 }
 
 }  // namespace m5

@@ -25,9 +25,14 @@ class MeasuredPeak {
   MeasuredPeak(const MeasuredPeak&) = delete;
   MeasuredPeak& operator=(const MeasuredPeak&) = delete;
 
+  // Time of the wall, or of the CPU as each thread got it: on a machine that others use too, wall
+  // time belongs with work that is measured by wall time, and CPU time likewise.
+  enum class Time { kWall, kThreadCpu };
+  static double now(Time time);  // seconds, of the calling thread
+
   // One burst of `seconds` for every shape on all threads at once. Returns the best rate of this
   // burst in GFLOP/s, all threads together; best() keeps the best of all bursts.
-  double measure(double seconds);
+  double measure(double seconds, Time time = Time::kWall);
   double best() const { return best_; }  // GFLOP/s; 0 before measure
   Shape best_shape() const { return best_shape_; }
 

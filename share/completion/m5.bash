@@ -61,11 +61,12 @@ _m5() {
       ;;
     bench)
       if [ "$COMP_CWORD" -eq 2 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "speed attention loss --help" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "speed ops attention loss --help" -- "$word")
         return
       fi
       case ${COMP_WORDS[2]} in
         speed) options="$common --preset --lengths --mode --repeats --json" ;;
+        ops) options="--help --output --device --precision --verbosity --filter --repeats --json" ;;
         attention)
           options="$common --preset --lengths --layer --queries --skip-empty --allow-no-eof --json"
           ;;

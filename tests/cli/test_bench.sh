@@ -28,7 +28,7 @@ true_that() {
 }
 
 # --- usage ----------------------------------------------------------------------------------------
-for word in speed attention loss; do
+for word in speed ops attention loss; do
   ok "$word --help" bench $word --help
   check "$word --help names itself" grep -q "m5 bench $word" .out
 done
@@ -62,6 +62,7 @@ for i in 1 2 3 4 5 6 7 8; do
 done
 ok "speed as a table" bench speed --lengths 500 --repeats 1 --mode forward -@ 1
 equal "speed: heading and one row" "$(grep -vc '^#' .out)" 2
+check "speed: says the instruction set" grep -q '^# isa: [A-Z]' .out
 check "speed: says the peak" grep -q '^# peak_gflops: .*gflops' .out
 ok "speed -o" bench speed --lengths 500 --repeats 1 --mode forward -@ 1 --json -o speed.json
 equal "speed -o: nothing on stdout" "$(cat .out)" ""
@@ -71,6 +72,42 @@ check "speed -o: the file" grep -q nt_per_s speed.json
 cp speed.json .out
 equal "speed: FLOPs by hand" "$(value flops_per_nt)" \
   "$(awk 'BEGIN { printf "%.1f", 2 * (1536 + 1024 + 512 + 4096 + 2 * 720) + 96 }')"
+
+# --- ops ------------------------------------------------------------------------------------------
+# A JSON that another reader takes, with as many rows as the table says.
+ok "ops" bench ops --filter norm/d=128 --repeats 1 --json
+equal "ops: one JSON object" "$(python3 -c 'import json, sys
+print(len(json.load(sys.stdin)["rows"]))' <.out)" 1
+check "ops: says the instruction set" grep -q '"isa": "[A-Z]' .out
+equal "ops: the operation" "$(value operation) $(value shape) $(value rows)" "norm d=128 256"
+# Four operations a value; the share is a share.
+rows >one && cp one .out  # the peaks above the rows have the same keys
+true_that "ops: FLOPs by hand" \
+  "(t = $(value gflops) * $(value ns_per_row) / (4 * 128)) > 0.9999 && t < 1.0001"
+ok "ops of a shape" bench ops --filter H=16,dv=8,p=4 --repeats 1 --json
+rows >one && cp one .out
+for what in bound bound_backward attention_accumulate attention_query attention_scale \
+  attention_accumulate_backward attention_query_backward; do
+  check "ops: $what" grep -q "\"operation\": \"$what\"" .out
+done
+for i in $(seq "$(grep -c '"share_of_peak"' .out)"); do
+  true_that "ops: share, row $i" "(s = $(value share_of_peak "$i")) > 0 && s < 1.5"
+done
+# Nano: 16 heads, dv 8, 70 monomials.
+i=$(grep -E '"(operation|shape)"' .out | paste - - | grep -n '"attention_query".*"H=16,dv=8,p=4"' |
+  cut -d: -f1)
+true_that "ops: FLOPs of the attention by hand" \
+  "(t = $(value gflops "$i") * $(value ns_per_row "$i") / (2 * 70 * 9 * 16)) > 0.9999 && t < 1.0001"
+ok "ops as a table" bench ops --filter 128-\>128 --repeats 1
+check "ops: heading" grep -qE '^ *operation +shape +rows +ns_per_row +gflops .* share_of_peak$' .out
+equal "ops: both ways of a linear layer" "$(grep -c '^ *linear.*128->128' .out)" 3
+ok "ops of plain loops" bench ops --filter norm/d=128 --repeats 1 --device ref
+check "ops: no instruction set" grep -q '^# isa: none' .out
+fails 2 "nothing" "filter that matches nothing" bench ops --filter nothing
+fails 2 "repeats" "no repeats" bench ops --repeats 0
+fails 2 "precision" "unknown precision" bench ops --precision fp8
+fails 2 "" "ops takes no file" bench ops x.fa
+fails 6 "CUDA" "no such device for ops" bench ops --device cuda
 
 # --- attention ------------------------------------------------------------------------------------
 noise x 3000 5 >x.fa

@@ -7,6 +7,7 @@
 // the reference multiplies operands rounded to bf16: its sums are fp32.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -168,6 +169,26 @@ TEST(CompareCases, CoverEveryOperation) {
     EXPECT_EQ(count.count(operation), 1u) << operation;
   }
   EXPECT_EQ(count.size(), 21u);
+}
+
+// What `m5 bench ops` prints a share of peak for.
+TEST(BenchmarkCases, CoverEveryOperationAndTheShapesOfTheAttention) {
+  std::map<std::string, std::vector<std::string>> shapes;
+  for (const Case& c : operation_cases(CaseSet::kBenchmark)) {
+    shapes[c.operation].push_back(c.shape);
+    EXPECT_GT(c.flops, 0) << c.name();
+  }
+  EXPECT_EQ(shapes.size(), 21u);
+  for (const char* operation : {"attention_accumulate", "attention_query",
+                                "attention_query_backward", "attention_accumulate_backward"}) {
+    for (const char* part : {"p=2", "p=4", "p=6", "p=8", "dv=8,", "dv=16,", "dv=32,"}) {
+      const auto& of = shapes[operation];
+      EXPECT_TRUE(std::any_of(
+          of.begin(), of.end(),
+          [&](const std::string& shape) { return shape.find(part) != std::string::npos; }))
+          << operation << " " << part;
+    }
+  }
 }
 
 }  // namespace
