@@ -11,6 +11,7 @@
 
 #include "base/log.hpp"
 #include "base/output.hpp"
+#include "base/pipeline.hpp"
 #include "m5/error.hpp"
 #include "nn/scoring.hpp"
 #include "sinks/score_sink.hpp"
@@ -64,14 +65,7 @@ void declare(CLI::App& app, ScoreArguments& a) {
   app.add_option("--chrom-sizes", a.chrom_sizes, "names and lengths, for bedGraphToBigWig")
       ->option_text("FILE");
   app.add_flag("--track-line", a.track_line, "begin with a track line, for genome browsers");
-  add_context(app, a.common);
-  add_topology(app, a.common);
-  add_threads(app, a.common);
-  add_device(app, a.common);
-  add_dry_run(app, a.common);
-  add_input(app, a.common);
-  add_header(app, a.common);
-  add_verbosity(app, a.common);
+  add_run(app, a.common);
 }
 
 Metric metric_of(const std::string& name) {
@@ -94,34 +88,94 @@ ScoringOptions scoring_of(const ScoreArguments& a) {
 
 std::vector<std::string> header_of(const ScoreArguments& a, const Model& model, int argc,
                                    char** argv) {
-  if (a.common.no_header) return {};
-  std::vector<std::string> lines = provenance_lines("score", argc, argv, model);
-  std::string settings = "#settings: ";
-  settings += a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
+  std::string settings = a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
   settings += " strand=" + a.strand;
   settings += a.format == "tsv" ? " probabilities" : " metric=" + a.metric;
   if (a.bin > 0) settings += " bin=" + std::to_string(a.bin);
-  settings += " context=" + a.common.context;
-  settings += " device=" + (a.common.device == "auto" ? "cpu" : a.common.device);
-  settings += " precision=" + a.common.precision;
-  lines.push_back(settings);
-  if (a.unmasked) lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
+  std::vector<std::string> lines = header_lines(a.common, "score", argc, argv, model, settings);
+  if (a.unmasked && !lines.empty()) {
+    lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
+  }
   return lines;
 }
 
-std::uint64_t memory_of(const Session& session, const InputBatch& batch,
-                        const ScoringOptions& options) {
-  return program_memory(batch) + session.memory_needed(batch.rows, batch.contexts) +
-         scoring_memory(batch.rows, options);
-}
+// A batch and its scores, on their way to be written.
+struct Scored {
+  InputBatch batch;
+  std::vector<SequenceScores> scores;
+};
+
+// Bytes the process takes for batches that come one after the other: of the one in the model, and
+// of the one before it, which is written meanwhile.
+class ScoreMemory {
+ public:
+  ScoreMemory(const Session& session, const ScoringOptions& options)
+      : session_(session), options_(options) {}
+  std::uint64_t next(const InputBatch& batch) {
+    const std::uint64_t before = written_;
+    written_ = scored_memory(batch.rows, options_);
+    return program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts) +
+           scoring_memory(batch.rows, options_) + before;
+  }
+
+ private:
+  const Session& session_;
+  const ScoringOptions options_;
+  std::uint64_t written_ = 0;
+};
+
+// The last stage: rows of the regions asked for, sizes, and counts for the summary.
+class ScoreWriter {
+ public:
+  ScoreWriter(ScoreSink& sink, RegionSelector& selector, OutputFile* sizes, ScoreSummary* summary)
+      : sink_(sink), selector_(selector), sizes_(sizes), summary_(summary) {}
+
+  void write(const Scored& scored) {
+    for (std::size_t i = 0; i < scored.batch.records.size(); ++i) {
+      const InputRecord& record = scored.batch.records[i];
+      const SequenceScores& scores = scored.scores[i];
+      const auto length = static_cast<std::int64_t>(record.tokens.size());
+      std::vector<Interval> intervals = {{0, length}};
+      if (!selector_.empty()) {
+        intervals.clear();
+        if (selector_.wants(record.name)) {
+          intervals = merge_intervals(selector_.select(record.name, length));
+        }
+      }
+      for (const Interval& interval : intervals) {
+        name_file(record.file, [&] {
+          sink_.write({record.name, interval.begin, interval.end, record.tokens.data(), scores});
+        });
+      }
+      if (sizes_ != nullptr) sizes_->write(record.name + "\t" + std::to_string(length) + "\n");
+      if (summary_ == nullptr) continue;
+      RecordSummary& row = summary_->records.emplace_back();
+      row.file = record.file;
+      row.name = record.name;
+      row.circular = record.circular;
+      row.bases = length;
+      row.n = record.counts.n;
+      row.other = record.counts.ambiguous;
+      row.add(record.tokens.data(), scores);
+    }
+    sink_.flush();
+  }
+
+ private:
+  ScoreSink& sink_;
+  RegionSelector& selector_;
+  OutputFile* sizes_;      // null: not asked for
+  ScoreSummary* summary_;  // null: not asked for
+};
 
 int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
             const ScoringOptions& options) {
   DryRun plan;
+  ScoreMemory memory(session, options);
   for (InputBatch batch; reader.next(batch);) {
     plan.records += static_cast<std::int64_t>(batch.records.size());
     plan.rows += batch.rows;
-    plan.memory = std::max(plan.memory, memory_of(session, batch, options));
+    plan.memory = std::max(plan.memory, memory.next(batch));
   }
   plan.forward_rows = plan.rows * options.forward_passes();
   plan.seconds =
@@ -152,11 +206,8 @@ int cmd_score(int argc, char** argv) {
     throw Error(ErrorKind::kUsage, "--unmasked is one pass: it takes no --passes");
   }
   if (!a.summary.empty()) check_summary_path(a.summary);
-  const InputPlan plan = plan_input(a.input);
-  std::vector<NamedPath> outputs = {{"--output", a.common.output}};
-  if (!a.summary.empty()) outputs.push_back({"--summary", a.summary});
-  if (!a.chrom_sizes.empty()) outputs.push_back({"--chrom-sizes", a.chrom_sizes});
-  check_paths(outputs, named_inputs(a.input, plan, a.common));
+  const InputPlan plan =
+      open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
   RegionSelector selector(plan.regions);
   const ScoringOptions scoring = scoring_of(a);
 
@@ -167,7 +218,9 @@ int cmd_score(int argc, char** argv) {
   if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty()) {
     keep = [&selector](const std::string& name) { return selector.wants(name); };
   }
-  BatchReader reader(plan.files, a.common, keep);
+  Pipeline<InputBatch, Scored> pipeline;
+  BatchReader reader(plan.files, a.common, contexts_per_batch(session), keep,
+                     pipeline.stop_token());
   if (a.common.dry_run) return dry_run(a, reader, session, scoring);
 
   ScoreSinkOptions sink_options;
@@ -196,12 +249,15 @@ int cmd_score(int argc, char** argv) {
 
   Progress progress("score", "nt");
   double scored_rows = 0;
-  std::vector<SequenceScores> scores;
-  for (InputBatch batch; reader.next(batch);) {
-    check_memory(a.common, memory_of(session, batch, scoring), batch_name(batch));
+  ScoreMemory memory(session, scoring);
+  ScoreWriter writer(*sink, selector, sizes.get(), a.summary.empty() ? nullptr : &summary);
+  const auto compute = [&](InputBatch batch) {
+    check_memory(a.common, memory.next(batch), batch_name(batch));
+    std::vector<SequenceScores> scores;
     std::int64_t remainder = 0;
     try {
       score_sequences(session, batch.views, scoring, scores, [&](std::int64_t rows) {
+        pipeline.check();
         // Counted in nt of the input: a base passes through the model several times.
         remainder += rows;
         progress.add(remainder / scoring.forward_passes());
@@ -214,36 +270,10 @@ int cmd_score(int argc, char** argv) {
                                            ": the model gives a value that is not finite");
     }
     scored_rows += static_cast<double>(batch.rows);
-    for (std::size_t i = 0; i < batch.records.size(); ++i) {
-      const InputRecord& record = batch.records[i];
-      const auto length = static_cast<std::int64_t>(record.tokens.size());
-      std::vector<Interval> intervals = {{0, length}};
-      if (!selector.empty()) {
-        intervals.clear();
-        if (selector.wants(record.name)) {
-          intervals = merge_intervals(selector.select(record.name, length));
-        }
-      }
-      for (const Interval& interval : intervals) {
-        name_file(record.file, [&] {
-          sink->write({record.name, interval.begin, interval.end, record.tokens.data(), scores[i]});
-        });
-      }
-      if (sizes) sizes->write(record.name + "\t" + std::to_string(length) + "\n");
-      if (!a.summary.empty()) {
-        RecordSummary& row = summary.records.emplace_back();
-        row.file = record.file;
-        row.name = record.name;
-        row.circular = record.circular;
-        row.bases = length;
-        row.n = record.counts.n;
-        row.other = record.counts.ambiguous;
-        row.add(record.tokens.data(), scores[i]);
-      }
-    }
-    sink->flush();
-    scores.clear();
-  }
+    return Scored{std::move(batch), std::move(scores)};
+  };
+  pipeline.run([&](InputBatch& batch) { return reader.next(batch); }, compute,
+               [&](const Scored& scored) { writer.write(scored); });
   selector.finish();
   // All bytes are with the system before the first file gets its name: a full disk leaves none.
   sink->flush();

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 #include "base/log.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
-#include "m5/version.hpp"
 
 namespace m5 {
 
@@ -18,7 +18,7 @@ namespace {
 
 // Short records share a batch up to these limits. Results do not depend on the company.
 constexpr std::int64_t kBatchRows = 131072;
-constexpr std::int64_t kBatchContexts = 64;
+constexpr std::uint64_t kBatchStates = 128'000'000;  // bytes of attention states
 
 bool exists(const std::string& path) {
   struct stat status;
@@ -73,12 +73,22 @@ InputPlan plan_input(const InputArguments& arguments) {
   return plan;
 }
 
+std::int64_t contexts_per_batch(const Session& session) {
+  const std::uint64_t one = session.memory_needed(0, 2) - session.memory_needed(0, 1);
+  return std::max<std::int64_t>(64, static_cast<std::int64_t>(kBatchStates / one));
+}
+
 BatchReader::BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
-                         std::function<bool(const std::string& name)> keep)
-    : options_(options), keep_(std::move(keep)), reader_(files, [&] {
+                         std::int64_t contexts_per_batch,
+                         std::function<bool(const std::string& name)> keep, std::stop_token stop)
+    : options_(options),
+      contexts_per_batch_(contexts_per_batch),
+      keep_(std::move(keep)),
+      reader_(files, [&] {
         SequenceReaderOptions reader;
         reader.skip_empty = options.skip_empty;
         reader.allow_no_eof = options.allow_no_eof;
+        reader.stop = std::move(stop);
         return reader;
       }()) {}
 
@@ -105,7 +115,7 @@ bool BatchReader::next(InputBatch& batch) {
   batch = InputBatch{};
   const bool by_file = options_.context == "file";
   for (;;) {
-    if (!by_file && (batch.rows >= kBatchRows || batch.contexts >= kBatchContexts)) break;
+    if (!by_file && (batch.rows >= kBatchRows || batch.contexts >= contexts_per_batch_)) break;
     if (!has_pending_) {
       if (!next_record(pending_)) break;
       pending_file_ = file_index_;
@@ -113,9 +123,9 @@ bool BatchReader::next(InputBatch& batch) {
     has_pending_ = true;
     const auto length = static_cast<std::int64_t>(pending_.tokens.size());
     if (!batch.records.empty()) {
-      const bool full = by_file
-                            ? pending_file_ != batch_file_
-                            : batch.rows + length > kBatchRows || batch.contexts >= kBatchContexts;
+      const bool full =
+          by_file ? pending_file_ != batch_file_
+                  : batch.rows + length > kBatchRows || batch.contexts >= contexts_per_batch_;
       if (full) break;
     }
     batch_file_ = pending_file_;
@@ -166,15 +176,22 @@ void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedP
   }
 }
 
-std::vector<NamedPath> named_inputs(const InputArguments& arguments, const InputPlan& plan,
-                                    const CommonOptions& options) {
+InputPlan open_input(const InputArguments& arguments, const CommonOptions& options,
+                     const std::vector<NamedPath>& more_outputs,
+                     const std::vector<NamedPath>& more_inputs) {
+  InputPlan plan = plan_input(arguments);
+  std::vector<NamedPath> outputs = {{"--output", options.output}};
+  outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
   std::vector<NamedPath> inputs;
   for (const std::string& file : plan.files) inputs.push_back({"sequences", file});
-  if (!arguments.regions_file.empty()) {
-    inputs.push_back({"--regions-file", arguments.regions_file});
-  }
+  inputs.push_back({"--regions-file", arguments.regions_file});
   inputs.push_back({"--model", options.model.empty() ? default_model_path() : options.model});
-  return inputs;
+  inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
+  const auto unnamed = [](const NamedPath& path) { return path.path.empty(); };
+  std::erase_if(outputs, unnamed);
+  std::erase_if(inputs, unnamed);
+  check_paths(outputs, inputs);
+  return plan;
 }
 
 std::string batch_name(const InputBatch& batch) {
@@ -186,21 +203,24 @@ std::string batch_name(const InputBatch& batch) {
 
 std::uint64_t program_memory(const InputBatch& batch) {
   constexpr std::uint64_t kProgram = 32'000'000;                 // measured: 20 to 25 MB
-  return kProgram + 2 * static_cast<std::uint64_t>(batch.rows);  // letters and tokens
+  return kProgram + 4 * static_cast<std::uint64_t>(batch.rows);  // letters and tokens, twice
 }
 
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what,
-                  std::uint64_t held) {
-  const auto free = static_cast<std::uint64_t>(available_memory_bytes());
-  const std::uint64_t available = free + held;
-  const auto allowed = static_cast<std::uint64_t>(options.max_memory);
-  const bool limited = options.max_memory > 0 && allowed < available;
-  const std::uint64_t limit = limited ? allowed : available;
-  if (needed <= limit) return;
+MemoryLimit memory_limit(const CommonOptions& options) {
+  constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t left = available_memory_bytes(), held = rss_bytes();
+  const std::int64_t available = left > kAll - held ? kAll : left + held;
+  const bool by_option = options.max_memory > 0 && options.max_memory < available;
+  return {static_cast<std::uint64_t>(by_option ? options.max_memory : available), by_option};
+}
+
+void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what) {
+  const MemoryLimit limit = memory_limit(options);
+  if (needed <= limit.bytes) return;
   throw Error(ErrorKind::kResource,
               what + ": needs " + with_commas(static_cast<std::int64_t>(needed)) + " bytes, " +
-                  with_commas(static_cast<std::int64_t>(limit)) +
-                  (limited ? " allowed by --max-memory" : " available") +
+                  with_commas(static_cast<std::int64_t>(limit.bytes)) +
+                  (limit.by_option ? " allowed by --max-memory" : " available") +
                   "; use a smaller model, shorter records or a machine with more memory");
 }
 
@@ -233,17 +253,10 @@ void print_dry_run(const CommonOptions& options, const Session& session, const D
   std::printf("rows\t%lld\n", static_cast<long long>(plan.rows));
   std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(plan.forward_rows));
   std::printf("memory_bytes\t%llu\n", static_cast<unsigned long long>(plan.memory));
-  std::int64_t limit = available_memory_bytes();
-  if (options.max_memory > 0) limit = std::min(limit, options.max_memory);
-  std::printf("memory_available_bytes\t%lld\n", static_cast<long long>(limit));
-  std::printf("memory_fits\t%s\n", plan.memory <= static_cast<std::uint64_t>(limit) ? "yes" : "no");
+  const std::uint64_t limit = memory_limit(options).bytes;
+  std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit));
+  std::printf("memory_fits\t%s\n", plan.memory <= limit ? "yes" : "no");
   std::printf("expected_seconds\t%.1f\n", plan.seconds);
-}
-
-std::vector<std::string> provenance_lines(const std::string& word, int argc, char** argv,
-                                          const Model& model) {
-  return {"#m5 " + word + " " + version(), "#command: " + provenance_command(argc, argv),
-          "#model: " + model.config.name + " sha256=" + model.sha256};
 }
 
 }  // namespace m5

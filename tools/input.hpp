@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -47,19 +48,26 @@ struct InputBatch {
   std::int64_t rows = 0, contexts = 0;
 };
 
+// Records a batch may have: so many that short ones fill the workers, and so few that their
+// attention states take little memory.
+std::int64_t contexts_per_batch(const Session& session);
+
 // Batches in the order of the input. With --context record a batch is one long record or several
 // short ones, each its own context; with --context file it is all records of one file, one context.
 class BatchReader {
  public:
   // keep, when set: with --context record, records it refuses are read and checked, then dropped.
+  // stop: SequenceReaderOptions.
   BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
-              std::function<bool(const std::string& name)> keep = {});
+              std::int64_t contexts_per_batch,
+              std::function<bool(const std::string& name)> keep = {}, std::stop_token stop = {});
   bool next(InputBatch& batch);  // false after the last one
 
  private:
   bool next_record(InputRecord& record);
 
   CommonOptions options_;
+  std::int64_t contexts_per_batch_;
   std::function<bool(const std::string&)> keep_;
   SequenceReader reader_;
   SequenceRecord raw_;
@@ -77,17 +85,26 @@ struct NamedPath {
 // Refuses, with Error(kUsage), two outputs of one name and an output that is an input. Standard
 // output counts as one file; devices and pipes are read and written freely.
 void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs);
-// The inputs that `check_paths` wants: sequences, regions and the model.
-std::vector<NamedPath> named_inputs(const InputArguments& arguments, const InputPlan& plan,
-                                    const CommonOptions& options);
+// The input plan of a command, after check_paths of all it writes (--output and more_outputs) and
+// reads (sequences, regions, model and more_inputs). An empty name stands for no file.
+InputPlan open_input(const InputArguments& arguments, const CommonOptions& options,
+                     const std::vector<NamedPath>& more_outputs,
+                     const std::vector<NamedPath>& more_inputs = {});
 
-// Bytes of the program, its libraries and the records of a batch, beside what the model takes.
+// Bytes of the program, its libraries, the records of a batch, and those of the next one, which is
+// read meanwhile, beside what the model takes. (A next one that is longer needs more when its own
+// turn comes than it adds here.)
 std::uint64_t program_memory(const InputBatch& batch);
-// Refuses before memory is taken: Error(kResource) naming what is needed, what is available
-// (--max-memory, or what the machine has left) and what to do. what: such as "record 'x'".
-// held: the part of `needed` that the process has taken already.
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what,
-                  std::uint64_t held = 0);
+// What this process may take in all: --max-memory, or what it has and what the machine, and the
+// control group, have left.
+struct MemoryLimit {
+  std::uint64_t bytes;
+  bool by_option;
+};
+MemoryLimit memory_limit(const CommonOptions& options);
+// Refuses before memory is taken: Error(kResource) naming what the process needs in all, the limit
+// and what to do. what: such as "record 'x'".
+void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
 std::string batch_name(const InputBatch& batch);
 
 // Runs `write` of a sink, which does not know the file that an Error(kNumeric) has to name.
@@ -111,9 +128,5 @@ struct DryRun {
   double seconds = 0;
 };
 void print_dry_run(const CommonOptions& options, const Session& session, const DryRun& plan);
-
-// The first provenance lines of every output: version, command line, model.
-std::vector<std::string> provenance_lines(const std::string& word, int argc, char** argv,
-                                          const Model& model);
 
 }  // namespace m5

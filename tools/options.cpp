@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
+#include "m5/version.hpp"
 
 namespace m5 {
 
@@ -73,6 +74,17 @@ void add_verbosity(CLI::App& app, CommonOptions& options) {
   app.add_option("--verbosity", options.verbosity,
                  "1 errors, 2 warnings, 3 notes (default), 4 details, 5 all")
       ->option_text("INT");
+}
+
+void add_run(CLI::App& app, CommonOptions& options) {
+  add_context(app, options);
+  add_topology(app, options);
+  add_threads(app, options);
+  add_device(app, options);
+  add_dry_run(app, options);
+  add_input(app, options);
+  add_header(app, options);
+  add_verbosity(app, options);
 }
 
 CLI::Option* add_size(CLI::App& app, const std::string& name, std::int64_t& value,
@@ -213,6 +225,17 @@ std::string provenance_command(int argc, char** argv) {
     line += " " + shell_quote(argument);
   }
   return line;
+}
+
+std::vector<std::string> header_lines(const CommonOptions& options, const std::string& word,
+                                      int argc, char** argv, const Model& model,
+                                      const std::string& settings) {
+  if (options.no_header) return {};
+  return {"#m5 " + word + " " + version(), "#command: " + provenance_command(argc, argv),
+          "#model: " + model.config.name + " sha256=" + model.sha256,
+          "#settings: " + settings + " context=" + options.context +
+              " device=" + (options.device == "auto" ? "cpu" : options.device) +
+              " precision=" + options.precision};
 }
 
 std::string with_commas(std::int64_t value) {

@@ -37,6 +37,9 @@ void add_input(CLI::App& app, CommonOptions& options);      // --skip-empty, --a
 void add_header(CLI::App& app, CommonOptions& options);     // --no-header, --no-PG
 void add_dry_run(CLI::App& app, CommonOptions& options);    // --dry-run, --max-memory
 void add_verbosity(CLI::App& app, CommonOptions& options);  // --verbosity
+// The groups that end the help of a command which runs a model over sequences: --context to
+// --verbosity.
+void add_run(CLI::App& app, CommonOptions& options);
 
 // An option that is a size ("196608", "4k", "2M": base/system.hpp parse_size); `name` as in CLI11
 // ("--window"). A value below `least` is a usage error.
@@ -70,6 +73,11 @@ Model open_model(const CommonOptions& options);
 // (-o/--output, --summary, --chrom-sizes), so that any number of threads and any place to write to
 // give the same file.
 std::string provenance_command(int argc, char** argv);
+// The provenance lines of the output of `m5 WORD`: version, command line, model, settings.
+// settings: the command's own, such as "passes=7"; the common ones follow. None with --no-header.
+std::vector<std::string> header_lines(const CommonOptions& options, const std::string& word,
+                                      int argc, char** argv, const Model& model,
+                                      const std::string& settings);
 
 // "1234567" -> "1,234,567".
 std::string with_commas(std::int64_t value);

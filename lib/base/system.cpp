@@ -165,6 +165,11 @@ std::int64_t peak_rss_bytes() {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
+std::int64_t rss_bytes() {
+  const auto kilobytes = field(slurp("/proc/self/status"), "VmRSS:");
+  return kilobytes ? *kilobytes * 1024 : 0;
+}
+
 std::int64_t parse_size(const std::string& text, const std::string& option) {
   double value = -1, factor = 1;
   const char* const last = text.data() + text.size();

@@ -10,6 +10,7 @@ namespace m5 {
 // where nothing is known.
 std::int64_t available_memory_bytes();
 std::int64_t peak_rss_bytes();  // of this process so far
+std::int64_t rss_bytes();       // of this process now
 
 // "196608", "4k", "2M", "1.5G" (factors of 1000, either case) -> number, >= 0.
 // Throws Error(kUsage) naming `option` and the text.

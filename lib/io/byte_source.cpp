@@ -1,6 +1,7 @@
 #include "io/byte_source.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -9,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/log.hpp"
 #include "m5/error.hpp"
@@ -19,6 +21,16 @@ namespace {
 constexpr std::size_t kInputBytes = std::size_t{1} << 18;
 constexpr std::size_t kOutputBytes = std::size_t{1} << 18;
 constexpr std::size_t kLongestLine = std::size_t{1} << 24;
+constexpr int kStopMilliseconds = 50;  // at most so long until a waiting read notices a stop
+
+// Opening a named pipe waits for its writer; the reads do that, where they can be stopped.
+int open_for_reading(const std::string& path, bool may_be_stopped) {
+  struct stat status {};
+  const bool pipe = may_be_stopped && stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipe ? O_NONBLOCK : 0));
+  if (fd >= 0 && pipe) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+  return fd;
+}
 
 }  // namespace
 
@@ -48,9 +60,11 @@ struct ByteSource::Gzip {
   }
 };
 
-ByteSource::ByteSource(const std::string& path, bool allow_no_eof)
-    : path_(path == "-" ? "standard input" : path), allow_no_eof_(allow_no_eof) {
-  fd_ = path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+ByteSource::ByteSource(const std::string& path, bool allow_no_eof, std::stop_token stop)
+    : path_(path == "-" ? "standard input" : path),
+      allow_no_eof_(allow_no_eof),
+      stop_(std::move(stop)) {
+  fd_ = path == "-" ? STDIN_FILENO : open_for_reading(path, stop_.stop_possible());
   if (fd_ < 0) throw Error(ErrorKind::kIo, path_ + ": cannot open: " + std::strerror(errno));
   struct stat status {};
   if (fstat(fd_, &status) != 0 || S_ISDIR(status.st_mode)) {
@@ -58,6 +72,7 @@ ByteSource::ByteSource(const std::string& path, bool allow_no_eof)
     if (fd_ != STDIN_FILENO) close(fd_);
     throw Error(ErrorKind::kIo, path_ + ": cannot read: " + std::strerror(error));
   }
+  may_wait_ = !S_ISREG(status.st_mode);
   // Files of /proc and the like say 0; stdin may have been read from before.
   if (S_ISREG(status.st_mode) && status.st_size > 0 && fd_ != STDIN_FILENO) {
     expected_size_ = status.st_size;
@@ -75,21 +90,31 @@ void ByteSource::damaged(const std::string& what) {
   throw Error(ErrorKind::kInput, path_ + ": " + what);
 }
 
-bool ByteSource::fill() {
-  if (begin_ < end_) return true;
+std::size_t ByteSource::read_some(char* to, std::size_t size) {
   while (true) {
-    const ssize_t n = ::read(fd_, input_.data(), input_.size());
+    if (stop_.stop_requested()) throw Error(ErrorKind::kInternal, path_ + ": reading was stopped");
+    if (may_wait_ && stop_.stop_possible()) {
+      pollfd source{fd_, POLLIN, 0};
+      if (poll(&source, 1, kStopMilliseconds) == 0) continue;
+      // Ready, or an error, of which read() tells more.
+    }
+    const ssize_t n = ::read(fd_, to, size);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw Error(ErrorKind::kIo, path_ + ": read failed: " + std::strerror(errno));
-    begin_ = 0;
-    end_ = static_cast<std::size_t>(n);
     bytes_read_ += n;
-    if (n == 0 && expected_size_ >= 0 && bytes_read_ != expected_size_) {
-      damaged("the file changed while it was read (" + std::to_string(expected_size_) +
-              " bytes at first, " + std::to_string(bytes_read_) + " read)");
-    }
-    return n > 0;
+    return static_cast<std::size_t>(n);
   }
+}
+
+bool ByteSource::fill() {
+  if (begin_ < end_) return true;
+  end_ = read_some(input_.data(), input_.size());
+  begin_ = 0;
+  if (end_ == 0 && expected_size_ >= 0 && bytes_read_ != expected_size_) {
+    damaged("the file changed while it was read (" + std::to_string(expected_size_) +
+            " bytes at first, " + std::to_string(bytes_read_) + " read)");
+  }
+  return end_ > 0;
 }
 
 std::string_view ByteSource::read() {
@@ -98,12 +123,9 @@ std::string_view ByteSource::read() {
     detected_ = true;
     // A pipe may hand over one byte at a time; two are needed.
     while (end_ < 2) {
-      const ssize_t n = ::read(fd_, input_.data() + end_, input_.size() - end_);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) throw Error(ErrorKind::kIo, path_ + ": read failed: " + std::strerror(errno));
+      const std::size_t n = read_some(input_.data() + end_, input_.size() - end_);
       if (n == 0) break;
-      end_ += static_cast<std::size_t>(n);
-      bytes_read_ += n;
+      end_ += n;
     }
     if (end_ >= 2 && input_[0] == '\x1f' && input_[1] == '\x8b') {
       gzip_ = std::make_unique<Gzip>();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,7 +17,9 @@ namespace m5 {
 class ByteSource {
  public:
   // allow_no_eof: a BGZF file without its end-of-file block is a warning, not an error.
-  explicit ByteSource(const std::string& path, bool allow_no_eof = false);
+  // stop: once it is asked for, read() throws, also while it waits for a pipe.
+  explicit ByteSource(const std::string& path, bool allow_no_eof = false,
+                      std::stop_token stop = {});
   ~ByteSource();
   ByteSource(const ByteSource&) = delete;
   ByteSource& operator=(const ByteSource&) = delete;
@@ -28,6 +31,7 @@ class ByteSource {
  private:
   struct Gzip;
 
+  std::size_t read_some(char* to, std::size_t size);  // 0 at the end of the file
   bool fill();  // refills input_ when it is used up; false at the end of the file
   std::string_view read_plain();
   std::string_view read_gzip();
@@ -37,7 +41,9 @@ class ByteSource {
 
   std::string path_;
   bool allow_no_eof_;
+  std::stop_token stop_;
   int fd_ = -1;
+  bool may_wait_ = false;            // a pipe, terminal or socket
   std::int64_t expected_size_ = -1;  // of a regular file when opened
   std::int64_t bytes_read_ = 0;
   bool at_end_ = false, detected_ = false;

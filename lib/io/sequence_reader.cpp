@@ -259,7 +259,7 @@ void SequenceReader::note_name(const SequenceRecord& record) {
 bool SequenceReader::next(SequenceRecord& record) {
   while (file_ < paths_.size()) {
     if (!source_) {
-      source_ = std::make_unique<ByteSource>(paths_[file_], options_.allow_no_eof);
+      source_ = std::make_unique<ByteSource>(paths_[file_], options_.allow_no_eof, options_.stop);
       chunk_ = {};
       after_cr_ = false;
       line_ = 1;

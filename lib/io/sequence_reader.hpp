@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -25,6 +26,7 @@ struct SequenceReaderOptions {
   bool skip_empty = false;      // records without sequence: skipped with one warning, not an error
   bool allow_no_eof = false;    // BGZF without end-of-file block: warning, not an error
   bool warn_duplicates = true;  // one warning if a name occurs twice
+  std::stop_token stop{};       // once it is asked for, next() throws
 };
 
 // Files in the order given. Throws Error(kIo) if a file cannot be opened or read, Error(kInput)

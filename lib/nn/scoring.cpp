@@ -151,10 +151,14 @@ std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options) {
   const auto n = static_cast<std::uint64_t>(rows);
   const std::uint64_t hidden =
       options.unmasked ? n : n / static_cast<std::uint64_t>(options.passes) + 1;
-  const std::uint64_t result = sizeof(float) * (options.all_bases ? 1 + kBases : 1);
   // vectors that grow by push_back may hold twice what they need
-  return n * (sizeof(Token) + result) +
+  return scored_memory(rows, options) +
          hidden * (2 * sizeof(std::int64_t) + 2 * sizeof(Token) + kBases * sizeof(float));
+}
+
+std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options) {
+  const std::uint64_t result = sizeof(float) * (options.all_bases ? 1 + kBases : 1);
+  return static_cast<std::uint64_t>(rows) * (sizeof(Token) + result);
 }
 
 double metric_from_nll(Metric metric, double nll) {

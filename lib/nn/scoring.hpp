@@ -58,6 +58,8 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
 
 // Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included.
 std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options);
+// Bytes of its result, and of the tokens that go with it.
+std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options);
 
 // nats -> the metric: exp(nll), nll / ln 2, nll. Not for kEntropy.
 double metric_from_nll(Metric metric, double nll);

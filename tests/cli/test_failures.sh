@@ -160,6 +160,33 @@ equal "a closed pipe says nothing" "$(cat err)" ""
 equal "a closed pipe ends it" "$(cat code)" 141
 equal "its first line came through" "$(cut -c 1-9 first)" "#m5 score"
 
+# A failure is told at once, also while the next record is waited for. (Of the first one the end is
+# known, and it fills a batch.)
+mkfifo slow
+{
+  record first 140000 4
+  echo '>next'
+} >first.fa
+for command in "score -k 1" "embed --per window"; do
+  exec 9<>slow
+  cat first.fa >&9 &
+  # shellcheck disable=SC2086
+  timeout 60 "$M5" $command -m "$WILD_MODEL" slow >out 2>err </dev/null
+  equal "m5 $command fails before the input ends: exit" $? 7
+  check "m5 $command names the record" grep -q "slow: record 'first': position" err
+  wait
+  exec 9>&-
+  [ -w /dev/full ] && [[ $command == score* ]] || continue  # m5 embed writes when it is done
+  exec 9<>slow
+  cat first.fa >&9 &
+  # shellcheck disable=SC2086
+  timeout 60 "$M5" $command slow >/dev/full 2>err </dev/null
+  equal "m5 $command, full disk before the input ends: exit" $? 5
+  equal "m5 $command, full disk before the input ends" "$(wc -l <err)" 1
+  wait
+  exec 9>&-
+done
+
 # Signals: the exit code of a shell, no file under the final name, nothing unfinished.
 mkfifo stream
 for signal in INT:130 TERM:143 HUP:129; do

@@ -53,7 +53,23 @@ for name in chr1 short; do
   ok "$name alone" score --no-header alone.fa
   same "a record alone = in company" .out <(awk -v name=$name '$1 == name' plain)
 done
-cat g.fa g.fa >/dev/null
+# Batches follow each other: many short records, and long ones among them.
+awk 'BEGIN { for (i = 0; i < 3000; ++i) printf ">r%d\n%s\n", i, substr("ACGTTGCAACGATCGATTACGGCTA", 1 + i % 9, 1 + i % 13) }' >many.fa
+{
+  cat many.fa
+  record long 140000 5
+  cat g.fa
+} >batches.fa
+ok "several batches" score --no-header --verbosity 1 -k 2 batches.fa
+cp .out batches
+ok "several batches, 3 threads" score -@ 3 --no-header --verbosity 1 -k 2 batches.fa
+same "several batches: -@ 3" .out batches
+equal "several batches: names in their order" "$(cut -f1 batches | uniq)" \
+  "$(sed -n 's/^>//p' batches.fa)"
+ok "the last records alone" score --no-header -k 2 g.fa
+same "several batches: the last records" <(tail -n "$(wc -l <.out)" batches) .out
+ok "the first records alone" score --no-header --verbosity 1 -k 2 many.fa
+same "several batches: the first records" <(head -n "$(wc -l <.out)" batches) .out
 ok "two files" score --no-header g.fa one.fa --verbosity 1
 same "two files are one after the other" .out <(cat plain plain)
 

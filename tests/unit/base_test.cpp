@@ -173,7 +173,10 @@ TEST(System, Memory) {
   EXPECT_GT(available_memory_bytes(), 0);
   const std::int64_t before = peak_rss_bytes();
   EXPECT_GT(before, 1 << 20);
+  EXPECT_GT(rss_bytes(), 1 << 20);
+  EXPECT_LE(rss_bytes(), before + (1 << 20));
   std::vector<char> block(64 << 20, 'x');
+  EXPECT_GE(rss_bytes(), 64 << 20);
   EXPECT_GE(peak_rss_bytes(), before + (32 << 20)) << block[1 << 20];
 }
 

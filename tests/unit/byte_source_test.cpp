@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <stop_token>
 #include <thread>
 
 #include "tests/unit/temp_dir.hpp"
@@ -186,6 +188,46 @@ TEST(LineReader, LineEnds) {
     EXPECT_EQ(line.size(), n);
   }
   EXPECT_FALSE(reader.next(line));
+}
+
+TEST(ByteSource, AStopEndsAWaitForAPipe) {
+  TempDir dir;
+  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);
+  for (const bool writer_is_there : {false, true}) {
+    std::stop_source stop;
+    ByteSource source(dir / "pipe", false, stop.get_token());  // does not wait for a writer
+    const int writer = writer_is_there ? open((dir / "pipe").c_str(), O_WRONLY) : -1;
+    std::thread stopper([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      stop.request_stop();
+    });
+    EXPECT_THROW(source.read(), Error);
+    stopper.join();
+    EXPECT_THROW(source.read(), Error);
+    if (writer >= 0) close(writer);
+  }
+  std::stop_source stop;
+  stop.request_stop();
+  ByteSource file(put(dir / "file", "text"), false, stop.get_token());
+  EXPECT_THROW(file.read(), Error);
+}
+
+TEST(ByteSource, APipeThatCouldBeStoppedIsReadToItsEnd) {
+  TempDir dir;
+  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);
+  for (const std::size_t size : {0, 1, 1000000}) {
+    const std::string text = sample(size);
+    const std::stop_source stop;
+    ByteSource source(dir / "pipe", false, stop.get_token());
+    std::thread writer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::ofstream(dir / "pipe") << text;
+    });
+    std::string seen;
+    for (auto chunk = source.read(); !chunk.empty(); chunk = source.read()) seen += chunk;
+    writer.join();
+    EXPECT_EQ(seen, text);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,236 @@
+#include "tools/embed_units.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "m5/error.hpp"
+
+namespace m5 {
+
+FeatureTable::FeatureTable(const EmbedUnits& choice) : path_(choice.features) {
+  if (choice.features.empty()) return;
+  features_ = read_features(choice.features, choice.feature_type);
+  if (features_.empty()) {
+    throw Error(ErrorKind::kInput,
+                path_ + ": no features" +
+                    (choice.feature_type.empty() ? "" : " of type '" + choice.feature_type + "'"));
+  }
+  taken_.assign(features_.size(), 0);
+  rows_.resize(features_.size());
+  bases_.resize(features_.size());
+  for (std::size_t i = 0; i < features_.size(); ++i) by_name_[features_[i].seqid].push_back(i);
+}
+
+void FeatureTable::units(const InputRecord& record, std::int64_t sequence,
+                         std::vector<Unit>& units) {
+  const auto found = by_name_.find(record.name);
+  if (found == by_name_.end()) return;
+  const auto length = static_cast<std::int64_t>(record.tokens.size());
+  for (const std::size_t i : found->second) {
+    const Feature& feature = features_[i];
+    if (taken_[i] != 0) continue;
+    taken_[i] = 1;
+    const bool fits = feature.end <= length || (record.circular && feature.begin < length &&
+                                                feature.end - feature.begin <= length);
+    if (!fits) {
+      throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
+                                         ": feature '" + feature.name + "' ends at " +
+                                         std::to_string(feature.end) + ", record '" + record.name +
+                                         "' at " + std::to_string(length));
+    }
+    Unit& unit = units.emplace_back();
+    unit.row = {feature.name, record.name, feature.begin, feature.end, feature.strand, 0};
+    unit.interval = {sequence, feature.begin, feature.end};
+    unit.feature = i;
+  }
+}
+
+void FeatureTable::keep(const Unit& unit, const std::vector<float>& values) {
+  rows_[unit.feature] = values;
+  bases_[unit.feature] = unit.row.bases;
+}
+
+void FeatureTable::write(EmbedSink& sink) const {
+  for (std::size_t i = 0; i < features_.size(); ++i) {
+    const Feature& feature = features_[i];
+    if (rows_[i].empty()) {
+      throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
+                                         ": no record '" + feature.seqid + "' in the input");
+    }
+    name_file(path_, [&] {
+      sink.add({feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
+               rows_[i].data());
+    });
+  }
+}
+
+namespace {
+
+std::size_t sequence_of(const Unit& unit) {
+  return static_cast<std::size_t>(unit.interval.sequence);
+}
+
+}  // namespace
+
+Embedder::Embedder(const EmbedUnits& choice, Session& session, RegionSelector& selector,
+                   FeatureTable& features, std::uint64_t row_memory)
+    : choice_(choice),
+      session_(session),
+      selector_(selector),
+      features_(features),
+      row_memory_(row_memory),
+      layer_(choice.layer < 0 ? session.config().layers : choice.layer),
+      dim_(session.config().dim) {}
+
+std::vector<Unit> Embedder::units_of(const InputBatch& batch) {
+  std::vector<Unit> units;
+  for (std::size_t i = 0; i < batch.records.size(); ++i) {
+    const InputRecord& record = batch.records[i];
+    const auto sequence = static_cast<std::int64_t>(i);
+    if (choice_.per == "feature") {
+      features_.units(record, sequence, units);
+      continue;
+    }
+    for (const Interval& interval : intervals_of(record)) {
+      const bool windows = choice_.per == "window";
+      const std::int64_t window = windows ? choice_.window : interval.end - interval.begin;
+      const std::int64_t step = windows ? choice_.step : window;
+      for (std::int64_t begin = interval.begin; begin < interval.end; begin += step) {
+        const std::int64_t end = std::min(interval.end - begin, window) + begin;
+        Unit& unit = units.emplace_back();
+        unit.row = {record.name, record.name, begin, end, '.', 0};
+        unit.interval = {sequence, begin, end};
+        if (end == interval.end) break;
+      }
+    }
+  }
+  return units;
+}
+
+std::vector<Interval> Embedder::intervals_of(const InputRecord& record) {
+  const auto length = static_cast<std::int64_t>(record.tokens.size());
+  if (selector_.empty()) return {{0, length}};
+  if (!selector_.wants(record.name)) return {};
+  const std::vector<Interval> intervals = selector_.select(record.name, length);
+  // A row a base needs no second row for a base of two regions.
+  return choice_.per == "base" ? merge_intervals(intervals) : intervals;
+}
+
+// Of the rows of a batch that stay until the end: what the sink keeps, and, since they are written
+// in the order of their file, the values of features.
+std::uint64_t Embedder::kept_memory(const std::vector<Unit>& units) const {
+  std::uint64_t bytes = 0;
+  for (const Unit& unit : units) {
+    const std::int64_t rows = choice_.per == "base" ? unit.interval.end - unit.interval.begin : 1;
+    bytes += static_cast<std::uint64_t>(rows) * row_memory_;
+    if (choice_.per != "feature") continue;
+    constexpr std::uint64_t kAllocation = 16;
+    bytes += sizeof(float) * static_cast<std::uint64_t>(dim_) + kAllocation;
+    // Names, as text and, in the end, as code points.
+    if (row_memory_ > 0) {
+      bytes += 2 * (sizeof(std::string) + kAllocation) + 5 * unit.row.name.size();
+    }
+  }
+  return bytes;
+}
+
+std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>& units) {
+  kept_ += kept_memory(units);
+  const auto count = static_cast<std::int64_t>(units.size());
+  std::uint64_t pooled = static_cast<std::uint64_t>(count) * (sizeof(Unit) + sizeof(PoolInterval));
+  if (choice_.per != "base") pooled += Pooler::memory(batch.rows, count, dim_);
+  const std::uint64_t before = written_;
+  written_ = pooled + static_cast<std::uint64_t>(batch.rows) * sizeof(Token);
+  return program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts) + pooled +
+         before + kept_;
+}
+
+Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
+                           const std::function<void()>& check) {
+  Embedded result{std::move(batch), std::move(units), nullptr};
+  if (result.units.empty()) return result;
+  const InputBatch& in = result.batch;
+  if (choice_.per == "base") {
+    RowOrder order(dim_, base_rows(in, result.units, sink));
+    session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
+      check_finite(in, first, n, values);
+      order.add(first, n, values);
+      check();
+    });
+    return result;
+  }
+  std::vector<PoolInterval> intervals;
+  intervals.reserve(result.units.size());
+  for (const Unit& unit : result.units) intervals.push_back(unit.interval);
+  result.pooler = std::make_unique<Pooler>(in.views, intervals, dim_,
+                                           choice_.pool == "max" ? Pool::kMax : Pool::kMean);
+  session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
+    check_finite(in, first, n, values);
+    result.pooler->add(first, n, values);
+    check();
+  });
+  return result;
+}
+
+void Embedder::write(Embedded& embedded, EmbedSink& sink) {
+  if (!embedded.pooler) return;
+  std::vector<float> values(static_cast<std::size_t>(dim_));
+  for (std::size_t i = 0; i < embedded.units.size(); ++i) {
+    Unit& unit = embedded.units[i];
+    embedded.pooler->result(i, values.data());
+    unit.row.bases = embedded.pooler->bases(i);
+    if (choice_.per == "feature") {
+      features_.keep(unit, values);
+    } else {
+      const std::string& file = embedded.batch.records[sequence_of(unit)].file;
+      name_file(file, [&] { sink.add(unit.row, values.data()); });
+    }
+  }
+}
+
+void Embedder::check_finite(const InputBatch& batch, std::int64_t first_row, int n,
+                            const float* values) const {
+  const float* const end = values + static_cast<std::int64_t>(n) * dim_;
+  const float* const bad = std::find_if(values, end, [](float v) { return !std::isfinite(v); });
+  if (bad == end) return;
+  std::int64_t position = first_row + (bad - values) / dim_;
+  std::size_t record = 0;
+  while (position >= batch.views[record].length) position -= batch.views[record++].length;
+  throw Error(ErrorKind::kNumeric, batch.records[record].file + ": record '" +
+                                       batch.records[record].name + "': position " +
+                                       std::to_string(position + 1) +
+                                       ": the model gives a value that is not finite");
+}
+
+// Units are whole records or regions, ascending; a row for every position in them.
+RowOrder::Sink Embedder::base_rows(const InputBatch& batch, const std::vector<Unit>& units,
+                                   EmbedSink& sink) const {
+  std::vector<std::int64_t> first_row;
+  std::int64_t rows = 0;
+  for (const TokenView& view : batch.views) {
+    first_row.push_back(rows);
+    rows += view.length;
+  }
+  return
+      [&batch, &units, &sink, first_row = std::move(first_row), dim = dim_, next = std::size_t{0},
+       row = EmbedRow()](std::int64_t first, int n, const float* values) mutable {
+        for (int i = 0; i < n; ++i, values += dim) {
+          while (next < units.size() &&
+                 first + i >= first_row[sequence_of(units[next])] + units[next].interval.end) {
+            ++next;
+          }
+          if (next == units.size()) return;
+          const std::size_t sequence = sequence_of(units[next]);
+          const std::int64_t position = first + i - first_row[sequence];
+          if (position < units[next].interval.begin) continue;
+          if (row.name != units[next].row.name) row.name = row.sequence = units[next].row.name;
+          row.begin = position;
+          row.end = position + 1;
+          row.bases = is_base(batch.views[sequence].tokens[position]) ? 1 : 0;
+          name_file(batch.records[sequence].file, [&] { sink.add(row, values); });
+        }
+      };
+}
+
+}  // namespace m5

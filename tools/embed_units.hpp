@@ -1,0 +1,103 @@
+// What m5 embed makes rows of: records, windows, bases or features; and the two stages of its run,
+// the model with its pooling, and the writing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/features.hpp"
+#include "io/regions.hpp"
+#include "m5/session.hpp"
+#include "nn/pooling.hpp"
+#include "sinks/embed_sink.hpp"
+#include "tools/input.hpp"
+
+namespace m5 {
+
+struct EmbedUnits {
+  std::string per = "record";          // "window", "base", "feature"
+  std::int64_t window = 1000;          // nt
+  std::int64_t step = 0;               // nt from one window to the next
+  int layer = -1;                      // -1: the last
+  std::string pool = "mean";           // "max"
+  std::string features, feature_type;  // file; type in GFF3, empty: all
+};
+
+// A row of the result to be: an interval of a record of the batch.
+struct Unit {
+  EmbedRow row;
+  PoolInterval interval;
+  std::size_t feature = 0;  // in the file of features
+};
+
+// Features by the name of their record, and the rows found for them. Throws Error(kInput) if there
+// are none, and as read_features. units() and keep() may run on different threads.
+class FeatureTable {
+ public:
+  explicit FeatureTable(const EmbedUnits& choice);
+
+  bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
+  // Adds the units of this record; of records of one name the first counts.
+  void units(const InputRecord& record, std::int64_t sequence, std::vector<Unit>& units);
+  void keep(const Unit& unit, const std::vector<float>& values);
+  // All rows in the order of the file. Throws if a feature's record never came.
+  void write(EmbedSink& sink) const;
+
+ private:
+  std::string path_;
+  std::vector<Feature> features_;
+  std::map<std::string, std::vector<std::size_t>> by_name_;
+  std::vector<char> taken_;  // its record has come
+  std::vector<std::vector<float>> rows_;
+  std::vector<std::int64_t> bases_;
+};
+
+// A batch that went through the model, on its way to be written.
+struct Embedded {
+  InputBatch batch;
+  std::vector<Unit> units;
+  std::unique_ptr<Pooler> pooler;  // none with --per base, whose rows are written as they come
+};
+
+class Embedder {
+ public:
+  // row_memory: bytes the sink keeps of a row until the end. The references must stay.
+  Embedder(const EmbedUnits& choice, Session& session, RegionSelector& selector,
+           FeatureTable& features, std::uint64_t row_memory);
+
+  bool wants(const std::string& record) const {
+    return choice_.per == "feature" ? features_.wants(record) : selector_.wants(record);
+  }
+  std::vector<Unit> units_of(const InputBatch& batch);
+  // Bytes the process takes while this batch is in the model, the one before it is written, and the
+  // rows of all so far are kept. Once a batch, in their order.
+  std::uint64_t memory(const InputBatch& batch, const std::vector<Unit>& units);
+
+  // check is called now and then, from several threads, and may throw. sink: for --per base.
+  Embedded compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
+                   const std::function<void()>& check);
+  void write(Embedded& embedded, EmbedSink& sink);
+
+ private:
+  std::vector<Interval> intervals_of(const InputRecord& record);
+  std::uint64_t kept_memory(const std::vector<Unit>& units) const;
+  void check_finite(const InputBatch& batch, std::int64_t first_row, int n,
+                    const float* values) const;
+  RowOrder::Sink base_rows(const InputBatch& batch, const std::vector<Unit>& units,
+                           EmbedSink& sink) const;
+
+  const EmbedUnits& choice_;
+  Session& session_;
+  RegionSelector& selector_;
+  FeatureTable& features_;
+  const std::uint64_t row_memory_;
+  const int layer_, dim_;
+  std::uint64_t kept_ = 0;     // bytes of the rows so far
+  std::uint64_t written_ = 0;  // bytes of the batch before
+};
+
+}  // namespace m5
