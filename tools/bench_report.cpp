@@ -30,14 +30,9 @@ std::string cell(const nlohmann::ordered_json& value, int decimals) {
   return text;
 }
 
-}  // namespace
-
-std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
+// A heading and the rows, in columns.
+std::string aligned(const nlohmann::ordered_json& rows, const std::vector<BenchColumn>& columns) {
   std::string text;
-  for (const auto& [key, value] : meta.items()) {
-    text +=
-        "# " + key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
-  }
   std::vector<std::vector<std::string>> lines(1);
   for (const BenchColumn& c : columns) lines[0].push_back(c.key);
   for (const auto& row : rows) {
@@ -62,9 +57,23 @@ std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
   return text;
 }
 
+}  // namespace
+
+std::string BenchReport::table(const std::vector<BenchColumn>& columns) const {
+  std::string text;
+  for (const auto& [key, value] : meta.items()) {
+    text +=
+        "# " + key + ": " + (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  text += aligned(rows, columns);
+  for (const BenchTable& t : more) text += "\n# " + t.key + "\n" + aligned(t.rows, t.columns);
+  return text;
+}
+
 std::string BenchReport::json() const {
   nlohmann::ordered_json all = meta;
   all["rows"] = rows;
+  for (const BenchTable& t : more) all[t.key] = t.rows;
   return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -22,11 +22,18 @@ struct BenchColumn {
   int decimals = 0;  // of numbers that are no integers
 };
 
+struct BenchTable {
+  std::string key;  // of the array in the JSON object
+  std::vector<BenchColumn> columns;
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+};
+
 // meta and rows keep their order. Table: "# key: value" lines, then aligned columns. JSON: one
-// object, meta first, then "rows".
+// object, meta first, then "rows", then the further tables.
 struct BenchReport {
   nlohmann::ordered_json meta = nlohmann::ordered_json::object();
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  std::vector<BenchTable> more;
 
   std::string table(const std::vector<BenchColumn>& columns) const;
   std::string json() const;

@@ -1,4 +1,6 @@
 // m5 bench speed: nucleotides a second against length and threads, beside the measured peak.
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -10,6 +12,7 @@
 #include "m5/error.hpp"
 #include "nn/encoder.hpp"
 #include "nn/measured_peak.hpp"
+#include "nn/timed_backend.hpp"
 #include "tools/bench_report.hpp"
 #include "train/masking.hpp"
 
@@ -28,6 +31,7 @@ struct Settings {
   std::vector<std::string> modes;
   bool bf16 = false;
   int repeats = 3;
+  bool breakdown = false;
 };
 
 std::vector<std::string> split(const std::string& text) {
@@ -137,6 +141,39 @@ double best_seconds(const std::function<void()>& run, int repeats) {
   return best;
 }
 
+double process_cpu_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Rows of CPU time by operation, of one run of `task`, which works on the backend that `times`
+// belongs to. What no operation takes is "outside": copies between blocks, sums, memory, threads.
+void break_down(const Task& task, OperationTimes& times, const nlohmann::ordered_json& of,
+                nlohmann::ordered_json& rows) {
+  task.run();  // memory, packed weights
+  times.reset();
+  const double start = process_cpu_seconds();
+  double elapsed = 0;
+  int calls = 0;
+  while (elapsed < kRepeatSeconds) {
+    task.run();
+    ++calls;
+    elapsed = process_cpu_seconds() - start;
+  }
+  std::vector<OperationTimes::Share> shares = times.shares();
+  double outside = elapsed;
+  for (const auto& s : shares) outside -= s.seconds;
+  shares.push_back({"outside", std::max(outside, 0.0)});
+  for (const auto& s : shares) {
+    auto row = of;
+    row["operation"] = s.operation;
+    row["seconds"] = s.seconds / calls;
+    row["share"] = s.seconds / elapsed;
+    rows.push_back(row);
+  }
+}
+
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
   const auto backend = kernels::make_cpu_backend({.threads = threads, .bf16 = settings.bf16});
   describe_device(report, *backend);
@@ -148,13 +185,19 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
     const bool training = mode == "train";
     Encoder<float> encoder(model.config, *backend, training);
     encoder.set_parameters(model.parameters.data());
+    OperationTimes times;
+    const auto timed_backend = make_timed_backend(*backend, times);
+    Encoder<float> timed(model.config, *timed_backend, training);
+    timed.set_parameters(model.parameters.data());
     for (const std::int64_t length : settings.lengths) {
       log_detail(mode + ", " + with_commas(length) + " nt, threads: " + std::to_string(threads));
       const std::vector<Token> genome = random_genome(length, kSeed);
       require_memory(encoder.memory_needed(length, 1), mode + " of " + with_commas(length) + " nt");
       reset_peak_memory();
-      const Task task =
-          training ? training_task(model, encoder, genome) : forward_task(model, encoder, genome);
+      const auto make_task = [&](Encoder<float>& e) {
+        return training ? training_task(model, e, genome) : forward_task(model, e, genome);
+      };
+      const Task task = make_task(encoder);
       const double seconds = best_seconds(task.run, settings.repeats);
       const double rate = static_cast<double>(length) / seconds;
       peak.measure(kPeakSeconds);
@@ -168,6 +211,10 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
                              {"peak_gflops", 0.0},
                              {"share_of_peak", 0.0},
                              {"peak_rss_bytes", peak_memory_bytes()}});
+      if (settings.breakdown) {
+        break_down(make_task(timed), times,
+                   {{"tokens", length}, {"threads", threads}, {"mode", mode}}, report.more[0].rows);
+      }
     }
   }
   // Against the best of all bursts at this number of threads, before, between and after the rows.
@@ -207,6 +254,8 @@ int bench_speed(int argc, char** argv) {
   app.add_option("--repeats", settings.repeats, "the best of so many repeats counts (default 3)")
       ->option_text("INT")
       ->check(CLI::Range(1, 1000));
+  app.add_flag("--breakdown", settings.breakdown,
+               "a second table: CPU time by operation, of a run of its own");
   add_device(app, options.common);
   add_bench_options(app, options);
   if (!parse_bench(app, argc, argv, options)) return 0;
@@ -232,6 +281,11 @@ int bench_speed(int argc, char** argv) {
       "matrix products, attention and convolutions, multiply and add as two; training with the "
       "gradients and the recomputation (lib/nn/measured_peak.hpp)";
   report.meta["peak_gflops"] = nlohmann::ordered_json::array();
+  if (settings.breakdown) {
+    report.more.push_back(
+        {"breakdown",
+         {{"tokens"}, {"threads"}, {"mode"}, {"operation"}, {"seconds", 4}, {"share", 4}}});
+  }
   for (const int n : settings.threads) measure(settings, model, n, report);
   report.write(options.common.output,
                {{"tokens"},

@@ -65,7 +65,7 @@ _m5() {
         return
       fi
       case ${COMP_WORDS[2]} in
-        speed) options="$common --preset --lengths --mode --repeats --json" ;;
+        speed) options="$common --preset --lengths --mode --repeats --breakdown --json" ;;
         ops) options="--help --output --device --precision --verbosity --filter --repeats --json" ;;
         attention)
           options="$common --preset --lengths --layer --queries --skip-empty --allow-no-eof --json"

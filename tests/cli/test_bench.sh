@@ -67,6 +67,23 @@ check "speed: says the peak" grep -q '^# peak_gflops: .*gflops' .out
 ok "speed -o" bench speed --lengths 500 --repeats 1 --mode forward -@ 1 --json -o speed.json
 equal "speed -o: nothing on stdout" "$(cat .out)" ""
 check "speed -o: the file" grep -q nt_per_s speed.json
+ok "breakdown" bench speed --lengths 3k --repeats 1 -@ 2 --breakdown --json
+cp .out breakdown.json
+check "breakdown: adds up" python3 - breakdown.json <<'END'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert len(report["rows"]) == 2
+for mode, some in (("forward", "attention_query"), ("train", "attention_query_backward")):
+    rows = [r for r in report["breakdown"] if r["mode"] == mode]
+    names = [r["operation"] for r in rows]
+    assert {"linear", "norm", "local_conv", some, "outside"} <= set(names), names
+    assert len(set(names)) == len(names) and names[-1] == "outside"
+    assert all(r["tokens"] == 3000 and r["threads"] == 2 and r["seconds"] >= 0 for r in rows)
+    assert abs(sum(r["share"] for r in rows) - 1) < 0.05
+END
+ok "breakdown as a table" bench speed --lengths 500 --repeats 1 --mode forward -@ 1 --breakdown
+check "breakdown: heading" grep -qE '^tokens +threads +mode +operation +seconds +share$' .out
+check "breakdown: what is left" grep -qE '^ +500 +1 +forward +outside +' .out
 # FLOPs of the tiny model: d 16, L 2, H 8, dv 2, ff 64, F 15, one convolution of width 3.
 #   K 2*16*6*8, Q 2*16*32 + 2*256 + 4*16*64, U 2*15*3*8, C 2*3*16
 cp speed.json .out
