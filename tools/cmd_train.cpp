@@ -208,13 +208,6 @@ GenomeStore load(const Options& o, const std::vector<std::string>& files) {
                        .warn_duplicates = false});
 }
 
-// Memory in bytes of the whole run, sequences included.
-std::int64_t memory_of(const Options& o, const GenomeStore& training, const GenomeStore& validation,
-                       kernels::Backend<float>& backend) {
-  return static_cast<std::int64_t>(Trainer::memory_needed(o.settings, training, backend)) +
-         training.total() + validation.total();
-}
-
 // --max-memory, else what is free and what the loaded sequences (part of the need) have taken.
 std::int64_t memory_limit(const Options& o, std::int64_t loaded) {
   if (o.common.max_memory > 0) return o.common.max_memory;
@@ -223,10 +216,11 @@ std::int64_t memory_limit(const Options& o, std::int64_t loaded) {
                                                                        : available + loaded;
 }
 
-void check_memory(const Options& o, std::int64_t needed, std::int64_t limit) {
-  if (needed <= limit) return;
+void check_memory(const Options& o, const MemoryPlan& plan, std::int64_t limit) {
+  if (plan.bytes <= limit) return;
   throw Error(ErrorKind::kResource,
-              "training needs " + with_commas(needed) + " bytes, " + with_commas(limit) +
+              "training needs " + with_commas(plan.bytes) + " bytes at least, " +
+                  with_commas(limit) +
                   (o.common.max_memory > 0 ? " are allowed (--max-memory)" : " are available") +
                   "; reduce --batch-tokens or --segment-length");
 }
@@ -310,7 +304,7 @@ void warn_shared_files(const std::vector<std::string>& training,
 }
 
 // Seconds per nt, from the second of two small steps.
-double seconds_per_nt(const Options& o, const GenomeStore& training,
+double seconds_per_nt(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
                       kernels::Backend<float>& backend) {
   TrainSettings small = o.settings;
   small.curriculum = {{std::min<std::int64_t>(small.curriculum[0].segment_length, 4096), 2}};
@@ -318,7 +312,7 @@ double seconds_per_nt(const Options& o, const GenomeStore& training,
   small.accumulate = 1;
   TrainState state;
   state.parameters = initial_model(small.config, small.seed).parameters;
-  Trainer trainer(small, training, backend, std::move(state));
+  Trainer trainer(small, training, backend, std::move(state), plan.keep_every);
   trainer.step();
   const auto start = std::chrono::steady_clock::now();
   const StepResult result = trainer.step();
@@ -326,7 +320,7 @@ double seconds_per_nt(const Options& o, const GenomeStore& training,
   return seconds.count() / static_cast<double>(result.tokens);
 }
 
-void print_dry_run(const Options& o, const GenomeStore& training, std::int64_t memory,
+void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
                    std::int64_t limit, kernels::Backend<float>& backend) {
   const auto line = [](const char* name, std::int64_t value) {
     std::printf("%s\t%lld\n", name, static_cast<long long>(value));
@@ -340,11 +334,13 @@ void print_dry_run(const Options& o, const GenomeStore& training, std::int64_t m
   line("steps", o.settings.steps());
   line("rows", Trainer::largest_rows(o.settings, training));
   line("planned_tokens", o.settings.planned_tokens());
-  line("memory_bytes", memory);
+  line("keep_every_layers", plan.keep_every);
+  line("memory_bytes", plan.bytes);
   line("memory_available_bytes", limit);
-  std::printf("memory_fits\t%s\n", memory <= limit ? "yes" : "no");
+  std::printf("memory_fits\t%s\n", plan.bytes <= limit ? "yes" : "no");
   // The trial takes little memory, but not none.
-  const double trial = memory <= limit ? seconds_per_nt(o, training, backend) : std::nan("");
+  const double trial =
+      plan.bytes <= limit ? seconds_per_nt(o, training, plan, backend) : std::nan("");
   std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
 }
 
@@ -363,13 +359,16 @@ int train(Options& o) {
   const GenomeStore training = load(o, files);
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files);
-  const std::int64_t memory = memory_of(o, training, validation, *backend);
-  const std::int64_t limit = memory_limit(o, training.total() + validation.total());
+  const std::int64_t loaded = training.total() + validation.total();
+  const std::int64_t limit = memory_limit(o, loaded);
+  MemoryPlan plan =
+      Trainer::plan_memory(o.settings, training, validation, *backend, limit - loaded);
+  plan.bytes += loaded;
   if (o.common.dry_run) {
-    print_dry_run(o, training, memory, limit, *backend);
+    print_dry_run(o, training, plan, limit, *backend);
     return 0;
   }
-  check_memory(o, memory, limit);
+  check_memory(o, plan, limit);
   check_writable(o.common.output);
   check_writable(o.checkpoint);
   if (o.init.empty()) model.parameters = initial_model(model.config, o.settings.seed).parameters;
@@ -378,7 +377,10 @@ int train(Options& o) {
            with_commas(static_cast<std::int64_t>(files.size())) + " files; " + model.config.name +
            ", " + with_commas(static_cast<std::int64_t>(model.parameters.size())) +
            " parameters; " + backend->name() + ", " + std::to_string(backend->workers()) +
-           " threads; memory " + with_commas(memory) + " bytes");
+           " threads; memory " + with_commas(plan.bytes) + " bytes" +
+           (plan.keep_every == 1
+                ? ""
+                : "; activation checkpoint every " + std::to_string(plan.keep_every) + " layers"));
 
   Reporter reporter(o.settings);
   TrainingRun run;
@@ -391,6 +393,7 @@ int train(Options& o) {
   run.checkpoint = o.checkpoint;
   run.checkpoint_every = o.checkpoint_every;
   run.resume = o.resume;
+  run.keep_every = plan.keep_every;
   run.stop = [] { return received_signal != 0; };
   run.report = [&reporter](const StepRow& row) { reporter(row); };
   catch_signals();

@@ -102,19 +102,33 @@ void Encoder<T>::Impl::set_parameters(const T* values) {
   }
 }
 
+StagePlan::StagePlan(const ModelConfig& config, int k)
+    : buffer(2 * static_cast<std::size_t>(config.layers), -1) {
+  std::vector<int> shared(2 * static_cast<std::size_t>(k), -1);
+  for (int l = 0; l < config.layers; ++l) {
+    for (const bool conv_done : {false, true}) {
+      if (!conv_done && !config.has_conv(l)) continue;
+      const bool enters_group = l % k == 0 && conv_done != config.has_conv(l);
+      int own = -1;
+      int& at =
+          k == 1 || enters_group ? own : shared[static_cast<std::size_t>(2 * (l % k) + conv_done)];
+      if (at < 0) at = buffers++;
+      buffer[static_cast<std::size_t>(2 * l + conv_done)] = at;
+    }
+  }
+}
+
 template <class T>
 Encoder<T>::Impl::Pass::Pass(Impl& i, Batch b)
-    : impl(i), batch(b), layout(b), state_size(i.shape.state_size()) {
+    : impl(i),
+      batch(b),
+      layout(b),
+      state_size(i.shape.state_size()),
+      plan(i.config, i.group_layers) {
   const auto rows = static_cast<std::size_t>(layout.rows * impl.config.dim);
   const int layers = impl.config.layers;
   if (impl.training) {
-    stages.resize(static_cast<std::size_t>(2 * layers));
-    for (int l = 0; l < layers; ++l) {
-      // Without a convolution both stages of a layer are one buffer: stage() asks for the second.
-      if (impl.config.has_conv(l))
-        stages[static_cast<std::size_t>(2 * l)] = Buffer<T>(impl.backend, rows);
-      stages[static_cast<std::size_t>(2 * l + 1)] = Buffer<T>(impl.backend, rows);
-    }
+    for (int s = 0; s < plan.buffers; ++s) stages.emplace_back(impl.backend, rows);
   } else {
     stages.emplace_back(impl.backend, rows);
     halo_stride = impl.max_conv_halo();
@@ -132,7 +146,8 @@ template <class T>
 std::unique_ptr<OrderedSum<double>> Encoder<T>::Impl::Pass::sum_states(
     std::function<T*(std::int64_t)> destination) {
   return std::make_unique<StateSum>(
-      state_size, [this, destination = std::move(destination)](std::int64_t t, const double* part) {
+      state_size, impl.backend.workers(),
+      [this, destination = std::move(destination)](std::int64_t t, const double* part) {
         const Tile& tile = layout.tiles[static_cast<std::size_t>(t)];
         for (std::size_t i = 0; i < total.size(); ++i) total[i] += part[i];
         if (!tile.last_of_context) return;
@@ -158,6 +173,11 @@ const ParameterTable& Encoder<T>::table() const {
 template <class T>
 void Encoder<T>::set_parameters(const T* parameters) {
   impl_->set_parameters(parameters);
+}
+
+template <class T>
+void Encoder<T>::keep_every(int layers) {
+  impl_->group_layers = std::clamp(layers, 1, impl_->config.layers);
 }
 
 template <class T>
@@ -231,18 +251,19 @@ std::uint64_t Encoder<T>::memory_needed(std::int64_t rows, std::int64_t contexts
   const std::int64_t tiles = rows / kernels::kTileRows + contexts;
   std::int64_t streams = 1, halo_rows = 2 * tiles * m.max_conv_halo();
   if (m.training) {
-    streams = layers + 2;  // stages, dx twice
-    for (int l = 0; l < layers; ++l) streams += m.config.has_conv(l);
+    // Stages, and dx: twice where a convolution mixes rows.
+    streams = StagePlan(m.config, m.group_layers).buffers + 1 + (m.max_conv_halo() > 0);
     halo_rows = 0;
   }
   std::int64_t values = (rows * streams + halo_rows) * d;
   values += contexts * m.shape.state_size() *
             (m.training ? layers + 1 : std::min<std::int64_t>(layers, 2));
-  values += 6 * m.table.total;  // parameters, packed copies
+  values += (m.training ? 3 : 2) * m.table.total;  // parameters, packed copies
   const std::int64_t per_row = (m.training ? 12 * d + 4 * ff : 6 * d + ff) + 8 * m.config.heads;
   values += m.backend.workers() * (m.block + 2 * m.max_conv_halo()) * per_row;
-  std::int64_t doubles = (2 * m.backend.workers() + 2) * m.shape.state_size();
-  if (m.training) doubles += 2 * m.table.total;
+  // Parts of the sums over tiles (OrderedSum): of a state, and of a layer's gradient.
+  const std::int64_t doubles = (2 * m.backend.workers() + 2) * m.shape.state_size();
+  if (m.training) values += 2 * m.backend.workers() * m.largest_layer();
   return static_cast<std::uint64_t>(values) * sizeof(T) +
          static_cast<std::uint64_t>(doubles) * sizeof(double);
 }

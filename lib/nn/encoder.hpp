@@ -48,6 +48,10 @@ class Encoder {
   // Copies and packs; call again after the parameters changed. [table().total]
   void set_parameters(const T* parameters);
 
+  // Training: the residual stream is kept where it enters every so many layers (1, the default:
+  // everywhere) and computed again in between. Less memory, the same results.
+  void keep_every(int layers);
+
   // log_probs[rows.size()][4]; rows ascending over the batch.
   void log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs);
   // See Session::hidden.
@@ -58,6 +62,7 @@ class Encoder {
   ObjectiveResult loss_and_gradient(Batch batch, const Objective& objective, double loss_scale,
                                     double* gradient);
 
+  // Bytes of everything above for a batch of that size, the caller's arrays excluded.
   std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts) const;
 
  private:

@@ -1,7 +1,7 @@
-// Backward, mirroring encoder.cpp. Everything but the stages and the attention states is recomputed
-// inside a block. Two sweeps per layer: the query half gives the gradient of the attention state, a
-// sum over all rows; then the key half can run. A local convolution needs a third, because it reads
-// the gradient of neighbouring rows.
+// Backward, mirroring encoder_forward.cpp. Everything but the stages and the attention states is
+// recomputed inside a block. Two sweeps per layer: the query half gives the gradient of the
+// attention state, a sum over all rows; then the key half can run. A local convolution needs a
+// third, because it reads the gradient of neighbouring rows.
 
 #include <algorithm>
 #include <cstring>
@@ -13,9 +13,9 @@ namespace m5 {
 namespace {
 // Gradient sums of one range of parameters [begin, end): parts in T, the total in double.
 template <class T>
-std::unique_ptr<OrderedSum<T>> sum_gradients(std::int64_t begin, std::int64_t end,
-                                             double* gradient) {
-  return std::make_unique<OrderedSum<T>>(end - begin, [=](std::int64_t, const T* part) {
+std::unique_ptr<OrderedSum<T>> sum_gradients(std::int64_t begin, std::int64_t end, double* gradient,
+                                             int workers) {
+  return std::make_unique<OrderedSum<T>>(end - begin, workers, [=](std::int64_t, const T* part) {
     for (std::int64_t i = begin; i < end; ++i) gradient[i] += static_cast<double>(part[i - begin]);
   });
 }
@@ -32,11 +32,26 @@ void Encoder<T>::Impl::backward(Pass& pass, const Objective& objective, double l
 
   loss_sweep(pass, objective, loss_scale, gradient, log_probs);
   for (int l = config.layers - 1; l >= 0; --l) {
-    if (l < config.layers - 1) query_backward_sweep(pass, l, gradient);
+    if (l < config.layers - 1) {
+      if (l % group_layers == group_layers - 1) recompute_stages(pass, l);
+      query_backward_sweep(pass, l, gradient);
+    }
     key_backward_sweep(pass, l, gradient);
     if (config.has_conv(l)) conv_backward_sweep(pass, l, gradient);
   }
   embed_backward_sweep(pass, gradient);
+}
+
+// The stages of the group of layers that ends with `last`, by the sweeps of forward, bit for bit.
+// Only the states, kept from there, are left out. Forward has left the stages of the last group.
+template <class T>
+void Encoder<T>::Impl::recompute_stages(Pass& pass, int last) {
+  if (group_layers == 1) return;  // none is missing
+  pass.key_layers = 0;
+  for (int l = last - group_layers + 1; l <= last; ++l) {
+    if (config.has_conv(l)) conv_sweep(pass, l);
+    if (l < last) layer_sweep(pass, l);
+  }
 }
 
 // query_half and feed_forward of layer l on w.x, keeping what backward needs; w.x is left as it is.
@@ -96,15 +111,16 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
   using B = kernels::Backend<T>;
   const int l = config.layers - 1, dim = config.dim;
   const std::int64_t d = dim, base = offsets(l).attention_norm;
-  auto gradients = sum_gradients<T>(base, table.total, gradient);  // layer l, final norm, head
+  auto gradients = sum_gradients<T>(base, table.total, gradient,
+                                    backend.workers());  // layer l, final norm, head
   auto states =
       pass.sum_states([&](std::int64_t c) { return pass.d_states.data() + c * pass.state_size; });
   backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
                                                                              std::int64_t t) {
     const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
     Work& w = work(worker);
-    auto d_params = gradients->begin_part();
-    auto d_state = states->begin_part();
+    auto d_params = gradients->begin_part(t);
+    auto d_state = states->begin_part(t);
     const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
     const T* state = pass.state(l, tile.context);
     std::fill_n(pass.dx.data() + tile.first_row * d, tile.rows * d, T(0));
@@ -144,15 +160,15 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
 template <class T>
 void Encoder<T>::Impl::query_backward_sweep(Pass& pass, int l, double* gradient) {
   const std::int64_t d = config.dim, base = offsets(l).attention_norm;
-  auto gradients = sum_gradients<T>(base, offsets(l).end, gradient);
+  auto gradients = sum_gradients<T>(base, offsets(l).end, gradient, backend.workers());
   auto states =
       pass.sum_states([&](std::int64_t c) { return pass.d_states.data() + c * pass.state_size; });
   backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()),
                     [&](int worker, std::int64_t t) {
                       const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
                       Work& w = work(worker);
-                      auto d_params = gradients->begin_part();
-                      auto d_state = states->begin_part();
+                      auto d_params = gradients->begin_part(t);
+                      auto d_state = states->begin_part(t);
                       const T* state = pass.state(l, tile.context);
                       for (int start = 0; start < tile.rows; start += block) {
                         const int n = std::min(block, tile.rows - start);
@@ -173,12 +189,13 @@ void Encoder<T>::Impl::key_backward_sweep(Pass& pass, int l, double* gradient) {
   const LayerOffsets& at = offsets(l);
   const int dim = config.dim, columns = (kKeyDim + config.value_dim()) * config.heads;
   const std::int64_t d = dim, base = at.key_value, values = kKeyDim * config.heads;
-  auto gradients = sum_gradients<T>(base, at.query, gradient);  // key_value, attention_norm
+  auto gradients =
+      sum_gradients<T>(base, at.query, gradient, backend.workers());  // key_value, attention_norm
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
         const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
         Work& w = work(worker);
-        auto d_params = gradients->begin_part();
+        auto d_params = gradients->begin_part(t);
         const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
         const T* d_state = pass.d_states.data() + tile.context * pass.state_size;
         for (int start = 0; start < tile.rows; start += block) {
@@ -213,12 +230,13 @@ void Encoder<T>::Impl::conv_backward_sweep(Pass& pass, int l, double* gradient) 
   const LocalConv& conv = config.local_conv[static_cast<std::size_t>(l)];
   const int dim = config.dim;
   const std::int64_t d = dim, halo = conv_halo(l), base = at.conv_norm;
-  auto gradients = sum_gradients<T>(base, at.key_value, gradient);  // conv norm and weight
+  auto gradients =
+      sum_gradients<T>(base, at.key_value, gradient, backend.workers());  // conv norm and weight
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
         const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
         Work& w = work(worker);
-        auto d_params = gradients->begin_part();
+        auto d_params = gradients->begin_part(t);
         const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
         const T* sequence_dx = pass.dx.data() + (tile.first_row - tile.offset) * d;
         for (int start = 0; start < tile.rows; start += block) {
@@ -255,12 +273,13 @@ template <class T>
 void Encoder<T>::Impl::embed_backward_sweep(Pass& pass, double* gradient) {
   const std::int64_t d = config.dim;
   // embedding.weight and embedding.bias open the slab, side by side.
-  auto gradients = sum_gradients<T>(table.embedding, table.embedding_bias + d, gradient);
+  auto gradients =
+      sum_gradients<T>(table.embedding, table.embedding_bias + d, gradient, backend.workers());
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
         const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
         Work& w = work(worker);
-        auto d_params = gradients->begin_part();
+        auto d_params = gradients->begin_part(t);
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
           token_window(pass, w, tile, start, n);

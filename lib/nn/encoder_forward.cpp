@@ -123,12 +123,13 @@ template <class T>
 void Encoder<T>::Impl::embed_sweep(Pass& pass) {
   const std::int64_t d = config.dim;
   const bool conv = config.has_conv(0), keys = pass.key_layers > 0 && !conv;
-  auto sum = pass.sum_states([&](std::int64_t context) { return pass.state(0, context); });
+  auto sum = keys ? pass.sum_states([&](std::int64_t context) { return pass.state(0, context); })
+                  : nullptr;
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
         const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
         Work& w = work(worker);
-        auto part = keys ? sum->begin_part() : nullptr;
+        auto part = keys ? sum->begin_part(t) : nullptr;
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
           token_window(pass, w, tile, start, n);
@@ -146,12 +147,14 @@ template <class T>
 void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
   const std::int64_t d = config.dim;
   const LocalConv& conv = config.local_conv[static_cast<std::size_t>(l)];
-  auto sum = pass.sum_states([&](std::int64_t context) { return pass.state(l, context); });
+  const bool keys = l < pass.key_layers;
+  auto sum = keys ? pass.sum_states([&](std::int64_t context) { return pass.state(l, context); })
+                  : nullptr;
   backend.for_tiles(
       static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
         const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
         Work& w = work(worker);
-        auto part = sum->begin_part();
+        auto part = keys ? sum->begin_part(t) : nullptr;
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
           const std::int64_t row = (tile.first_row + start) * d;
@@ -160,9 +163,9 @@ void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
           backend.local_conv(worker, n, config.dim, conv.width, conv.dilation, w.window.data(),
                              parameter(offsets(l).conv_weight), false, w.x.data());
           std::copy_n(w.x.data(), n * d, pass.stage(l, true) + row);
-          key_half(w, l, n, part.get());
+          if (keys) key_half(w, l, n, part.get());
         }
-        sum->end_part(t, std::move(part));
+        if (keys) sum->end_part(t, std::move(part));
       });
 }
 
@@ -171,12 +174,14 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
   const std::int64_t d = config.dim;
   const bool last = l + 1 == config.layers, conv = !last && config.has_conv(l + 1);
   const bool keys = l + 1 < pass.key_layers && !conv;
-  auto sum = pass.sum_states([&](std::int64_t context) { return pass.state(l + 1, context); });
+  auto sum = keys
+                 ? pass.sum_states([&](std::int64_t context) { return pass.state(l + 1, context); })
+                 : nullptr;
   backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
                                                                              std::int64_t t) {
     const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
     Work& w = work(worker);
-    auto part = keys ? sum->begin_part() : nullptr;
+    auto part = keys ? sum->begin_part(t) : nullptr;
     for (int start = 0; start < tile.rows; start += block) {
       const int n = std::min(block, tile.rows - start);
       const std::int64_t row = (tile.first_row + start) * d;

@@ -20,6 +20,16 @@ inline std::int64_t wrap(const TokenView& sequence, std::int64_t position) {
   return position < 0 ? position + sequence.length : position;
 }
 
+// Training: which buffer holds which stage, the residual stream that enters layer l before (2 l) or
+// after (2 l + 1) its local convolution. With k = 1 every stage has its own. With k > 1 layers come
+// in groups of k; what enters a group is kept, the stages inside have buffers that all groups
+// share.
+struct StagePlan {
+  StagePlan(const ModelConfig& config, int k);
+  std::vector<int> buffer;  // of each stage; -1: no such stage
+  int buffers = 0;
+};
+
 // The memory one worker needs for one block of rows; shapes per row in comments.
 template <class T>
 struct Workspace {
@@ -91,6 +101,7 @@ struct Encoder<T>::Impl {
                 T* log_probs);
   void loss_sweep(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
                   T* log_probs);
+  void recompute_stages(Pass& pass, int last);
   void query_backward_sweep(Pass& pass, int l, double* gradient);
   void key_backward_sweep(Pass& pass, int l, double* gradient);
   void conv_backward_sweep(Pass& pass, int l, double* gradient);
@@ -112,6 +123,12 @@ struct Encoder<T>::Impl {
     for (int l = 0; l < config.layers; ++l) halo = std::max(halo, conv_halo(l));
     return halo;
   }
+  // Parameters of the layer that has most: none of the gradient's sums is over more.
+  std::int64_t largest_layer() const {
+    std::int64_t most = table.embedding_bias + config.dim - table.embedding;
+    for (const LayerOffsets& at : table.layers) most = std::max(most, at.end - at.attention_norm);
+    return std::max(most, table.total - table.layers.back().attention_norm);
+  }
   Work& work(int worker) { return *workspaces[static_cast<std::size_t>(worker)]; }
   const Layer& layer(int l) const { return layers[static_cast<std::size_t>(l)]; }
   const LayerOffsets& offsets(int l) const { return table.layers[static_cast<std::size_t>(l)]; }
@@ -121,6 +138,7 @@ struct Encoder<T>::Impl {
   kernels::Backend<T>& backend;
   const bool training;
   const int block;
+  int group_layers = 1;  // k of the StagePlan
   kernels::AttentionShape shape;
   kernels::Buffer<T> parameters;
   std::vector<Layer> layers;
@@ -128,14 +146,15 @@ struct Encoder<T>::Impl {
 };
 
 // One forward (and backward) over a batch. In inference the residual stream exists once and is
-// updated in place; in training every sweep writes a stage of its own, which backward reads.
+// updated in place; in training every sweep writes a stage, which backward reads (StagePlan).
 template <class T>
 struct Encoder<T>::Impl::Pass {
   Pass(Impl& impl, Batch batch);
 
   // Residual stream entering layer l: before (conv_done = false) or after its local convolution.
   T* stage(int l, bool conv_done) {
-    return stages[stages.size() == 1 ? 0 : static_cast<std::size_t>(2 * l + conv_done)].data();
+    const std::size_t at = static_cast<std::size_t>(2 * l + conv_done);
+    return stages[impl.training ? static_cast<std::size_t>(plan.buffer[at]) : 0].data();
   }
   T* state(int l, std::int64_t context) {
     return states[static_cast<std::size_t>(l) % states.size()].data() + context * state_size;
@@ -148,6 +167,7 @@ struct Encoder<T>::Impl::Pass {
   const Batch batch;
   const Layout layout;
   const std::int64_t state_size;
+  const StagePlan plan;
   std::vector<kernels::Buffer<T>> stages;  // [rows][d]
   std::vector<kernels::Buffer<T>> states;  // [contexts][F][C][H], scaled
   kernels::Buffer<T> halos;  // [tiles][2][halo][d], normed, for the coming convolution

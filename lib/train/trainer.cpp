@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -22,9 +23,12 @@ struct LargestBatch {
   std::int64_t rows = 0, contexts = 0;
 };
 
-LargestBatch largest_batch(const TrainSettings& settings, const GenomeStore& store) {
+LargestBatch largest_batch(const TrainSettings& settings,
+                           std::initializer_list<const GenomeStore*> stores) {
   std::int64_t longest = 0;
-  for (const GenomeRecord& record : store.records) longest = std::max(longest, record.length);
+  for (const GenomeStore* store : stores) {
+    for (const GenomeRecord& record : store->records) longest = std::max(longest, record.length);
+  }
   LargestBatch largest;
   for (const Stage& stage : settings.curriculum) {
     const std::int64_t windows = settings.windows_per_batch(stage.segment_length);
@@ -37,7 +41,7 @@ LargestBatch largest_batch(const TrainSettings& settings, const GenomeStore& sto
 }  // namespace
 
 Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
-                 kernels::Backend<float>& backend, TrainState state)
+                 kernels::Backend<float>& backend, TrainState state, int keep_every)
     : settings_(settings),
       backend_(backend),
       sampler_(store, settings.reverse_complement),
@@ -51,6 +55,7 @@ Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
   state_.first_moment.resize(size);
   state_.second_moment.resize(size);
   gradient_.resize(size);
+  encoder_.keep_every(keep_every);
   encoder_.set_parameters(state_.parameters.data());
 }
 
@@ -124,8 +129,9 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, std::int64_t segment
     }
     batch.clear();
   };
+  const auto at_a_time = static_cast<std::size_t>(settings_.windows_per_batch(segment_length));
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    if (batch.rows() > 0 && batch.rows() + windows[i].length > settings_.batch_tokens) evaluate();
+    if (i > 0 && i % at_a_time == 0) evaluate();
     batch.add(windows[i], {kValidationSeed, 0, static_cast<std::int64_t>(i)}, MaskOptions{});
   }
   evaluate();
@@ -133,19 +139,26 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, std::int64_t segment
 }
 
 std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeStore& store) {
-  return largest_batch(settings, store).rows;
+  return largest_batch(settings, {&store}).rows;
 }
 
-std::uint64_t Trainer::memory_needed(const TrainSettings& settings, const GenomeStore& store,
-                                     kernels::Backend<float>& backend) {
-  const Encoder<float> encoder(settings.config, backend, /*training=*/true);
-  const LargestBatch largest = largest_batch(settings, store);
-  const auto parameters = static_cast<std::uint64_t>(encoder.table().total);
-  const auto rows = static_cast<std::uint64_t>(largest.rows);
-  // Parameters and two moments, the gradient in double, the fresh or initial model; a token a row
-  // and 10 bytes for each row that may be chosen.
-  return encoder.memory_needed(largest.rows, largest.contexts) + parameters * (3 * 4 + 8 + 4) +
-         rows * 11;
+MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore& training,
+                                const GenomeStore& validation, kernels::Backend<float>& backend,
+                                std::int64_t limit) {
+  Encoder<float> encoder(settings.config, backend, /*training=*/true);
+  const LargestBatch largest = largest_batch(settings, {&training, &validation});
+  // Parameters, two moments and the model that training starts from, the gradient in double; a
+  // token a row, and 10 bytes and four log-probabilities for each row that may be chosen.
+  const std::int64_t rest = encoder.table().total * (4 * 4 + 8) + largest.rows * (1 + 10 + 4 * 4);
+  MemoryPlan least;
+  for (int k = 1; k <= settings.config.layers; ++k) {
+    encoder.keep_every(k);
+    const std::int64_t bytes =
+        static_cast<std::int64_t>(encoder.memory_needed(largest.rows, largest.contexts)) + rest;
+    if (k == 1 || bytes < least.bytes) least = {k, bytes};
+    if (bytes <= limit) break;
+  }
+  return least;
 }
 
 }  // namespace m5

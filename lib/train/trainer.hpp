@@ -20,12 +20,18 @@ struct StepResult {
   std::int64_t tokens = 0;  // nt read in this step
 };
 
+// How a run is to fit the memory. The results do not depend on it.
+struct MemoryPlan {
+  int keep_every = 1;      // layers from one kept residual stream to the next (Encoder::keep_every)
+  std::int64_t bytes = 0;  // of encoder and optimizer
+};
+
 class Trainer {
  public:
   // All references must outlive the trainer. state.parameters has the size of the model's slab;
   // empty moments start at zero.
   Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Backend<float>& backend,
-          TrainState state);
+          TrainState state, int keep_every = 1);
 
   // Step state().step + 1. Throws Error(kNumeric), the state then being useless, when loss,
   // gradient or an updated parameter is not finite.
@@ -33,15 +39,18 @@ class Trainer {
   const TrainState& state() const { return state_; }
 
   // Evenly spread windows of up to max_tokens nt under masks that are the same for every run (mask
-  // rate 0.15, shares 0.8, 0.1, 0.1), so that runs compare.
+  // rate 0.15, shares 0.8, 0.1, 0.1), so that runs compare. No more windows at a time than a
+  // micro-batch has.
   ObjectiveResult validate(const GenomeStore& store, std::int64_t segment_length,
                            std::int64_t max_tokens);
 
   // Rows of the largest micro-batch of the settings.
   static std::int64_t largest_rows(const TrainSettings& settings, const GenomeStore& store);
-  // Bytes of encoder and optimizer for such a micro-batch, the sequences in memory excluded.
-  static std::uint64_t memory_needed(const TrainSettings& settings, const GenomeStore& store,
-                                     kernels::Backend<float>& backend);
+  // For the largest micro-batch and validation, the sequences in memory excluded: the least
+  // recomputation that needs at most `limit` bytes, or, if none does, the least need.
+  static MemoryPlan plan_memory(const TrainSettings& settings, const GenomeStore& training,
+                                const GenomeStore& validation, kernels::Backend<float>& backend,
+                                std::int64_t limit);
 
  private:
   void update(double learning_rate, double gradient_scale);

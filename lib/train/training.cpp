@@ -54,7 +54,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
   }
   std::int64_t saved_step = start.step;
   TrainLog log(run.log, start.step);
-  Trainer trainer(settings, *run.training, backend, std::move(start));
+  Trainer trainer(settings, *run.training, backend, std::move(start), run.keep_every);
 
   while (trainer.state().step < settings.steps()) {
     const std::int64_t step = trainer.state().step + 1;

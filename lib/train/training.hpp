@@ -23,6 +23,7 @@ struct TrainingRun {
   std::string checkpoint;
   std::int64_t checkpoint_every = 500;  // steps; 0: only when stopped, and after the last step
   bool resume = false;
+  int keep_every = 1;  // of a MemoryPlan
 
   // Asked after every step; true ends the run after a checkpoint.
   std::function<bool()> stop;

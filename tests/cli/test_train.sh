@@ -129,14 +129,40 @@ for key in rows:512 steps:20 planned_tokens:10240 nt:5900; do
   value=$(awk -F'\t' -v k="${key%:*}" '$1 == k { print $2 }' .out)
   equal "--dry-run: ${key%:*}" "$value" "${key#*:}"
 done
-memory=$(awk -F'\t' '$1 == "memory_bytes" { print $2 }' .out)
+commas() { sed -E ':a; s/([0-9])([0-9]{3})($|,)/\1,\2\3/; ta' <<<"$1"; }
+# field KEY: its value in the dry run just made.
+field() { awk -F'\t' -v k="$1" '$1 == k { print $2 }' .out; }
+memory=$(field memory_bytes)
 check "--dry-run: memory" test "$memory" -gt 100000
-fails 6 "training needs .* --batch-tokens" "--max-memory" \
-  train "${tiny[@]}" a.fa b.fa --max-memory $((memory - 1)) -o dry.safetensors
-ok "--max-memory that is enough" \
-  train "${shape[@]}" a.fa b.fa --max-memory "$memory" --steps 2 -o dry.safetensors
+equal "--dry-run: every layer is kept" "$(field keep_every_layers)" 1
 ok "--dry-run that does not fit" \
   train "${tiny[@]}" a.fa --dry-run --max-memory 1k -o dry2.safetensors
+
+# --- memory: less of it, the same bytes -----------------------------------------------------------
+cat >deep.json <<'J'
+{"format_version": 1, "name": "deep", "dim": 16, "layers": 9, "heads": 8, "ff_dim": 32, "order": 2,
+ "bound": 1.0, "window": 3, "norm_epsilon": 1e-5,
+ "local_conv": [{"width": 3, "dilation": 1}, {"width": 3, "dilation": 3}, NONE]}
+J
+none='{"width": 0, "dilation": 1}'
+sed -i "s/NONE/$none, $none, $none, $none, $none, $none, $none/" deep.json
+record long 20000 5 >long.fa
+deep=(train --config deep.json --segment-length 20k --batch-tokens 20k --steps 2 --val v.fa long.fa)
+ok "all layers kept" "${deep[@]}" -o kept.safetensors
+equal "the start line says the bytes" "$(grep -cE 'memory [0-9,]+ bytes$' .err)" 1
+ok "memory of all layers" "${deep[@]}" -o dry.safetensors --dry-run
+need=$(field memory_bytes)
+for layers in 2 3; do
+  ok "less memory" "${deep[@]}" -o dry.safetensors --dry-run --max-memory $((need - 1))
+  equal "less memory: layers" "$(field keep_every_layers)" $layers
+  need=$(field memory_bytes)
+  ok "checkpoint every $layers layers" "${deep[@]}" -o less.safetensors --max-memory "$need"
+  equal "the start line says so" "$(grep -c "activation checkpoint every $layers layers" .err)" 1
+  same "checkpoint every $layers layers: the same model" less.safetensors kept.safetensors
+done
+fails 6 "training needs $(commas "$need") bytes at least.*--batch-tokens" \
+  "--max-memory that no recomputation meets" \
+  "${deep[@]}" -o dry.safetensors --max-memory $((need - 1))
 
 # --- usage and input -----------------------------------------------------------------------------
 base=(--config tiny.json -o x.safetensors)

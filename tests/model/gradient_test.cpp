@@ -1,4 +1,5 @@
-// The gradient of a whole small model, in double on `ref`, against central differences.
+// The gradient of a whole small model, in double on `ref`, against central differences; and that it
+// does not depend on how much of the forward pass is kept.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -83,6 +84,63 @@ TEST(ModelGradient, AcrossTiles) {
   const auto a = random_tokens(2100, 9), b = random_tokens(300, 10);
   check_gradient(tiny_config(8, 2, 2, {{5, 27}, {3, 200}}), {view(a, true), view(b, false)}, 2,
                  0.1);
+}
+
+// Layers between kept stages are computed again by the kernels and blocks of forward: same bytes.
+void check_keep_every(const ModelConfig& config, bool bf16) {
+  const auto a = random_tokens(2500, 11), b = random_tokens(300, 12);
+  const std::vector<TokenView> batch = {view(a, true, 0), view(b, false, 1)};
+  const Objective objective = some_objective(TestModel<float>::row_count(batch));
+  const std::vector<double> parameters = random_parameters(config, 18);
+  const auto size = parameters.size();
+  std::vector<double> expected(size);
+  ObjectiveResult result, validation;
+  for (const int threads : {1, 2}) {
+    TestModel<float> model(config, parameters,
+                           kernels::make_cpu_backend({.threads = threads, .bf16 = bf16}), true);
+    for (const int k : {1, 2, 3, config.layers, config.layers + 7, 1}) {
+      model.encoder.keep_every(k);
+      std::vector<double> gradient(size);
+      const ObjectiveResult r =
+          model.encoder.loss_and_gradient(batch, objective, 0.3, gradient.data());
+      if (threads == 1 && k == 1) {
+        expected = gradient;
+        result = r;
+      }
+      EXPECT_TRUE(gradient == expected) << "k = " << k << ", threads: " << threads;
+      EXPECT_EQ(r.nll, result.nll);
+      // Validation runs on the same encoder.
+      const ObjectiveResult v = model.encoder.evaluate(batch, objective);
+      if (threads == 1 && k == 1) validation = v;
+      EXPECT_EQ(v.nll, validation.nll);
+    }
+  }
+}
+
+TEST(ModelGradient, DoesNotDependOnWhatIsKept) {
+  for (const bool bf16 : cpu_precisions()) {
+    check_keep_every(tiny_config(16, 5, 2), bf16);
+    check_keep_every(tiny_config(16, 5, 2, {{5, 1}, {0, 1}, {3, 9}, {3, 2}, {5, 3}}), bf16);
+    check_keep_every(tiny_config(16, 4, 4, {{3, 1}, {3, 5}, {0, 1}, {0, 1}}), bf16);
+    check_keep_every(tiny_config(16, 1, 2, {{3, 1}}), bf16);
+  }
+}
+
+// Keeping less needs less, until the stages inside a group outweigh those between groups.
+TEST(ModelGradient, MemoryOfWhatIsKept) {
+  const ModelConfig config = tiny_config(16, 9, 2);
+  const auto backend = kernels::make_cpu_backend({.threads = 1});
+  Encoder<float> encoder(config, *backend, true);
+  const std::int64_t rows = 1'000'000, stream = rows * config.dim * 4;
+  encoder.keep_every(1);
+  const auto all = static_cast<std::int64_t>(encoder.memory_needed(rows, 1));
+  const std::vector<std::pair<int, int>> kept = {{2, 5 + 1}, {3, 3 + 2}, {4, 3 + 3}, {9, 1 + 8}};
+  for (const auto& [k, streams] : kept) {
+    encoder.keep_every(k);
+    EXPECT_EQ(static_cast<std::int64_t>(encoder.memory_needed(rows, 1)),
+              all - (9 - streams) * stream)
+        << "k = " << k;
+  }
 }
 
 }  // namespace
