@@ -93,6 +93,9 @@ class Backend {
   // dx += (d norm / d x)^T dy; d_gain +=.
   virtual void norm_backward(int worker, int n, int dim, double epsilon, const T* x, const T* gain,
                              const T* dy, T* dx, T* d_gain) = 0;
+  // Rounds to bf16, to nearest, ties to even (NaN stays NaN), and back.
+  virtual void to_bf16(std::int64_t count, const T* x, std::uint16_t* y) = 0;
+  virtual void from_bf16(std::int64_t count, const std::uint16_t* x, T* y) = 0;
   // y = gelu(x), tanh form, elementwise; count elements.
   virtual void gelu(int worker, std::int64_t count, const T* x, T* y) = 0;
   // dx = gelu'(x) dy. dx may be dy (in place).

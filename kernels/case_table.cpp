@@ -169,6 +169,36 @@ Case norm_backward(int n, int dim) {
   return t.c;
 }
 
+// The bits, as numbers.
+Case to_bf16(int n, int dim) {
+  Builder t("to_bf16", "d=" + text(dim), n, 1.0 * n * dim);
+  const std::int64_t size = std::int64_t{n} * dim;
+  const int x = t.input("x", size, 100), y = t.output("y", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    return [=, &b, &m] {
+      std::vector<std::uint16_t> bits(static_cast<std::size_t>(size));
+      b.to_bf16(size, m.real(x), bits.data());
+      std::copy(bits.begin(), bits.end(), m.real(y));
+    };
+  });
+  return t.c;
+}
+
+Case from_bf16(int n, int dim) {
+  Builder t("from_bf16", "d=" + text(dim), n, 1.0 * n * dim);
+  const std::int64_t size = std::int64_t{n} * dim;
+  const int y = t.output("y", size, true);
+  t.prepare([=](auto& b, auto& m) -> Run {
+    std::vector<std::uint16_t> bits(static_cast<std::size_t>(size));
+    // Both signs, from 2^-64 to 2^63 (the squares of the comparison stay finite), any fraction.
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      bits[i] = static_cast<std::uint16_t>(0x2000 + i * 40503 % 0x4000 + (i % 2 << 15));
+    }
+    return [=, &b, &m] { b.from_bf16(size, bits.data(), m.real(y)); };
+  });
+  return t.c;
+}
+
 Case gelu(int n, int dim, double scale) {
   Builder t("gelu", "d=" + text(dim) + (scale > 3 ? ",far" : ""), n, 10.0 * n * dim);
   const std::int64_t size = std::int64_t{n} * dim;
@@ -353,6 +383,8 @@ std::vector<Case> operation_cases(CaseSet set) {
     add(embed_backward(n, dim, w));
     add(norm(n, dim));
     add(norm_backward(n, dim));
+    add(to_bf16(n, dim));
+    add(from_bf16(n, dim));
     add(gelu(n, dim, 3));
     add(gelu_backward(n, dim, 3, false));
     // Again and again in place: a benchmark would come to subnormal numbers.

@@ -29,7 +29,7 @@ struct Settings {
   std::vector<std::int64_t> lengths;
   std::vector<int> threads;
   std::vector<std::string> modes;
-  bool bf16 = false;
+  bool bf16 = false, bf16_residual = false;
   int repeats = 3;
   bool breakdown = false;
 };
@@ -183,7 +183,8 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
     const bool training = mode == "train";
-    Encoder<float> encoder(model.config, *backend, training);
+    Encoder<float> encoder(model.config, *backend, training, 0,
+                           !training && settings.bf16_residual);
     encoder.set_parameters(model.parameters.data());
     OperationTimes times;
     const auto timed_backend = make_timed_backend(*backend, times);
@@ -257,11 +258,13 @@ int bench_speed(int argc, char** argv) {
   app.add_flag("--breakdown", settings.breakdown,
                "a second table: CPU time by operation, of a run of its own");
   add_device(app, options.common);
+  add_residual(app, options.common);
   add_bench_options(app, options);
   if (!parse_bench(app, argc, argv, options)) return 0;
   settings.lengths = parse_lengths(lengths, false);
   settings.threads = parse_threads(threads);
   settings.modes = parse_modes(modes);
+  settings.bf16_residual = options.common.residual == "bf16";
   settings.bf16 = session_options(options.common).precision == Precision::kBf16;
   if (options.common.device == "ref") {
     throw Error(ErrorKind::kUsage,

@@ -40,6 +40,13 @@ void add_device(CLI::App& app, CommonOptions& options) {
       ->check(CLI::IsMember({"fp32", "bf16"}));
 }
 
+void add_residual(CLI::App& app, CommonOptions& options) {
+  app.add_option("--residual", options.residual,
+                 "fp32 (default) or bf16: the residual stream between layers, half the memory")
+      ->option_text("NAME")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
 void add_topology(CLI::App& app, CommonOptions& options) {
   app.add_flag("--circular", options.circular,
                "every record is circular (default: topology=circular in its header)");
@@ -81,6 +88,7 @@ void add_run(CLI::App& app, CommonOptions& options) {
   add_topology(app, options);
   add_threads(app, options);
   add_device(app, options);
+  add_residual(app, options);
   add_dry_run(app, options);
   add_input(app, options);
   add_header(app, options);
@@ -175,6 +183,7 @@ SessionOptions session_options(const CommonOptions& options) {
   session.threads = options.threads;
   session.device = options.device;
   session.precision = options.precision == "bf16" ? Precision::kBf16 : Precision::kFp32;
+  session.bf16_residual = options.residual == "bf16";
   return session;
 }
 
@@ -234,8 +243,8 @@ std::vector<std::string> header_lines(const CommonOptions& options, const std::s
   return {"#m5 " + word + " " + version(), "#command: " + provenance_command(argc, argv),
           "#model: " + model.config.name + " sha256=" + model.sha256,
           "#settings: " + settings + " context=" + options.context +
-              " device=" + (options.device == "auto" ? "cpu" : options.device) +
-              " precision=" + options.precision};
+              " device=" + (options.device == "auto" ? "cpu" : options.device) + " precision=" +
+              options.precision + (options.residual == "bf16" ? " residual=bf16" : "")};
 }
 
 std::string with_commas(std::int64_t value) {

@@ -16,7 +16,7 @@ struct CommonOptions {
   std::string output = "-";  // "-": stdout
   int threads = 0;           // all worker threads; 0: the CPUs this process may use
   std::string device = "cpu";
-  std::string precision = "fp32";
+  std::string precision = "fp32", residual = "fp32";
   bool circular = false, linear = false;  // neither: what the header of each record says
   std::string context = "record";         // or "file"
   bool skip_empty = false, allow_no_eof = false;
@@ -31,6 +31,7 @@ void add_model(CLI::App& app, CommonOptions& options);      // -m/--model
 void add_output(CLI::App& app, CommonOptions& options);     // -o/--output
 void add_threads(CLI::App& app, CommonOptions& options);    // -@/--threads
 void add_device(CLI::App& app, CommonOptions& options);     // --device, --precision
+void add_residual(CLI::App& app, CommonOptions& options);   // --residual
 void add_topology(CLI::App& app, CommonOptions& options);   // --circular, --linear
 void add_context(CLI::App& app, CommonOptions& options);    // --context
 void add_input(CLI::App& app, CommonOptions& options);      // --skip-empty, --allow-no-eof

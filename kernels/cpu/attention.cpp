@@ -17,14 +17,24 @@ namespace m5::kernels::simd {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Rows whose tables are made at once: 15 (p = 4) vectors a row, in L1 or L2.
-constexpr int kTableRows = 32;
+// Rows whose tables are made at once, 15 (p = 4) vectors a row: what measured best, in L1 or L2.
+constexpr int kTableRows = 32, kQueryTableRows = 48;
 // Accumulators: kBlock x 9 of the 32 registers where there are 32.
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
 constexpr int kBlock = 1;
 #else
 constexpr int kBlock = 3;
 #endif
+
+// GCC would rather load a vector again as the memory operand of each multiplication than keep it in
+// a register, and the loads then limit the kernel.
+template <class V>
+HWY_INLINE V in_register(V v) {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC_ACTUAL
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
 
 // Highest chunk of columns first: 9 = the usual 8 values and the weight.
 inline int next_chunk(int columns) {
@@ -86,7 +96,7 @@ HWY_INLINE void accumulate_block(D d, const ProductTable& product, int f, int ro
       m[i] = hn::Mul(hn::Load(d, left[i] + at), hn::Load(d, right[i] + at));
     }
     for (int c = 0; c < kColumns; ++c) {
-      const V value = hn::Load(d, row_u + static_cast<std::size_t>(c) * lanes);
+      const V value = in_register(hn::Load(d, row_u + static_cast<std::size_t>(c) * lanes));
       for (int i = 0; i < kFeatures; ++i) sum[i][c] = hn::MulAdd(m[i], value, sum[i][c]);
     }
     at += static_cast<std::size_t>(product.half_features) * lanes;
@@ -198,7 +208,7 @@ HWY_INLINE void apply_block(D d, const ProductTable& product, int features, cons
     }
     const float* s = state + static_cast<std::int64_t>(f) * state_columns * heads;
     for (int c = 0; c < kColumns; ++c) {
-      const V value = hn::LoadU(d, s + c * heads);
+      const V value = in_register(hn::LoadU(d, s + c * heads));
       for (int r = 0; r < kRows; ++r) sum[r][c] = hn::MulAdd(m[r], value, sum[r][c]);
     }
   }
@@ -230,10 +240,11 @@ void apply_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, cons
   const ProductTable& product = product_table(shape.order);
   const auto lanes = static_cast<int>(hn::Lanes(d));
   const int features = shape.features, heads = shape.heads, all = shape.columns();
-  float* t = scratch.floats(static_cast<std::size_t>(kTableRows * product.half_features * lanes));
+  float* t =
+      scratch.floats(static_cast<std::size_t>(kQueryTableRows * product.half_features * lanes));
   for (int h = 0; h < heads; h += lanes) {
-    for (int start = 0; start < n; start += kTableRows) {
-      const int rows = std::min(kTableRows, n - start);
+    for (int start = 0; start < n; start += kQueryTableRows) {
+      const int rows = std::min(kQueryTableRows, n - start);
       fill_table(d, product, rows, z + start * z_stride + h, z_stride, heads, t);
       for (int c = 0; c < columns;) {
         const int chunk = next_chunk(columns - c);
@@ -263,25 +274,39 @@ void apply_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, cons
 }
 
 // dt += the gradient of sum_f m_f (state[f] . u) in the table entries, for kRows rows at once so
-// that a load of the state serves all of them.
-template <int kRows, class D>
+// that a load of the state serves all of them. kColumns: the columns, u then stays in registers; 0:
+// any number.
+template <int kRows, int kColumns, class D>
 HWY_INLINE void pull_back_block(D d, const ProductTable& product, int features, const float* t,
-                                const float* state, int heads, const float* u, int columns,
+                                const float* state, int heads, const float* u, int any_columns,
                                 float* dt) {
   using V = hn::Vec<D>;
   const std::size_t lanes = hn::Lanes(d);
+  const int columns = kColumns > 0 ? kColumns : any_columns;
   const std::size_t row_size = static_cast<std::size_t>(product.half_features) * lanes;
   const std::size_t u_size = static_cast<std::size_t>(columns) * lanes;
+  const auto load_u = [&](int r, int c) {
+    return hn::Load(d,
+                    u + static_cast<std::size_t>(r) * u_size + static_cast<std::size_t>(c) * lanes);
+  };
+  V kept[kRows][kColumns > 0 ? kColumns : 1];
+  if constexpr (kColumns > 0) {
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < kColumns; ++c) kept[r][c] = in_register(load_u(r, c));
+    }
+  }
   for (int f = 0; f < features; ++f) {
     V dm[kRows];
     for (int r = 0; r < kRows; ++r) dm[r] = hn::Zero(d);
     const float* s = state + static_cast<std::int64_t>(f) * columns * heads;
     for (int c = 0; c < columns; ++c) {
-      const V value = hn::LoadU(d, s + c * heads);
+      const V value = in_register(hn::LoadU(d, s + c * heads));
       for (int r = 0; r < kRows; ++r) {
-        const std::size_t at =
-            static_cast<std::size_t>(r) * u_size + static_cast<std::size_t>(c) * lanes;
-        dm[r] = hn::MulAdd(value, hn::Load(d, u + at), dm[r]);
+        if constexpr (kColumns > 0) {
+          dm[r] = hn::MulAdd(value, kept[r][c], dm[r]);
+        } else {
+          dm[r] = hn::MulAdd(value, load_u(r, c), dm[r]);
+        }
       }
     }
     const std::size_t left = static_cast<std::size_t>(product.left[f]) * lanes;
@@ -293,6 +318,19 @@ HWY_INLINE void pull_back_block(D d, const ProductTable& product, int features, 
       hn::Store(hn::MulAdd(dm[r], a, hn::Load(d, dt + at + right)), d, dt + at + right);
     }
   }
+}
+
+template <int kRows, int kColumns, class D>
+int pull_back_rows(D d, const ProductTable& product, int features, int rows, const float* t,
+                   const float* state, int heads, const float* u, int columns, float* dt, int r) {
+  const std::size_t row_size = static_cast<std::size_t>(product.half_features) * hn::Lanes(d);
+  const std::size_t u_size = static_cast<std::size_t>(columns) * hn::Lanes(d);
+  for (; r + kRows <= rows; r += kRows) {
+    const auto i = static_cast<std::size_t>(r);
+    pull_back_block<kRows, kColumns>(d, product, features, t + i * row_size, state, heads,
+                                     u + i * u_size, columns, dt + i * row_size);
+  }
+  return r;
 }
 
 template <class D>
@@ -308,6 +346,7 @@ void pull_back_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, 
   float* dt = t + kTableRows * row_size;
   float* group_u = dt + kTableRows * row_size;
   constexpr int kRows = kBlock == 1 ? 2 : 4;
+  const bool usual = columns == 9 && kBlock == 3;
   for (int h = 0; h < heads; h += lanes) {
     for (int start = 0; start < n; start += kTableRows) {
       const int rows = std::min(kTableRows, n - start);
@@ -315,16 +354,15 @@ void pull_back_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, 
       gather_columns(d, rows, u + start * u_stride + h, u_stride, heads, columns, unit, group_u);
       std::fill_n(dt, static_cast<std::size_t>(rows) * row_size, 0.0f);
       int r = 0;
-      for (; r + kRows <= rows; r += kRows) {
-        const auto i = static_cast<std::size_t>(r);
-        pull_back_block<kRows>(d, product, features, t + i * row_size, state + h, heads,
-                               group_u + i * u_row, columns, dt + i * row_size);
+      if (usual) {
+        r = pull_back_rows<kBlock, 9>(d, product, features, rows, t, state + h, heads, group_u,
+                                      columns, dt, r);
+      } else {
+        r = pull_back_rows<kRows, 0>(d, product, features, rows, t, state + h, heads, group_u,
+                                     columns, dt, r);
       }
-      for (; r < rows; ++r) {
-        const auto i = static_cast<std::size_t>(r);
-        pull_back_block<1>(d, product, features, t + i * row_size, state + h, heads,
-                           group_u + i * u_row, columns, dt + i * row_size);
-      }
+      pull_back_rows<1, 0>(d, product, features, rows, t, state + h, heads, group_u, columns, dt,
+                           r);
       // Down the table: t_f = t_parent z_variable.
       for (r = 0; r < rows; ++r) {
         const float* row_t = t + static_cast<std::size_t>(r) * row_size;

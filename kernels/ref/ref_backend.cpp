@@ -1,6 +1,7 @@
 // The oracle: every operation of kernels/backend.hpp as plain loops, one worker, T = float or
 // double.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <new>
@@ -183,6 +184,21 @@ class RefBackend final : public RefAttention<T> {
     }
   }
 
+  void to_bf16(std::int64_t count, const T* x, std::uint16_t* y) override {
+    for (std::int64_t i = 0; i < count; ++i) {
+      // 8 bits of fraction; an overflow becomes infinity.
+      int exponent;
+      const double fraction = std::frexp(static_cast<double>(x[i]), &exponent);
+      const auto rounded =
+          static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8));
+      y[i] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) >> 16);
+    }
+  }
+  void from_bf16(std::int64_t count, const std::uint16_t* x, T* y) override {
+    for (std::int64_t i = 0; i < count; ++i) {
+      y[i] = static_cast<T>(std::bit_cast<float>(static_cast<std::uint32_t>(x[i]) << 16));
+    }
+  }
   void gelu(int, std::int64_t count, const T* x, T* y) override {
     for (std::int64_t i = 0; i < count; ++i) y[i] = gelu_value(x[i]);
   }

@@ -19,11 +19,12 @@ struct SessionOptions {
   int threads = 0;  // all worker threads; 0: the CPUs this process may use
   Precision precision = Precision::kFp32;
   std::string device = "cpu";  // "cpu", "cuda", "auto", "ref" (slow oracle)
+  bool bf16_residual = false;  // the residual stream in bf16 between sweeps: half the memory
   int block_rows = 0;          // rows a worker holds at a time, a multiple of 128; 0: chosen
 };
 
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
-// the sequences and the precision only: not on threads, block size or the other contexts in the
+// the sequences and the two precisions only: not on threads, block size or the other contexts in the
 // call.
 class M5_API Session {
  public:

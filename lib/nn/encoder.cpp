@@ -53,12 +53,14 @@ Workspace<T>::Workspace(int worker, kernels::Backend<T>& backend, const ModelCon
 }
 
 template <class T>
-Encoder<T>::Impl::Impl(const ModelConfig& c, kernels::Backend<T>& b, bool train, int block_rows)
+Encoder<T>::Impl::Impl(const ModelConfig& c, kernels::Backend<T>& b, bool train, int block_rows,
+                       bool bf16)
     : config(c),
       table(c),
       backend(b),
       training(train),
-      block(block_rows > 0 ? block_rows : b.preferred_block_rows()) {
+      block(block_rows > 0 ? block_rows : b.preferred_block_rows()),
+      bf16_residual(bf16) {
   if (block % kernels::kRunRows != 0) {
     throw Error(ErrorKind::kUsage,
                 "block rows must be a multiple of " + std::to_string(kernels::kRunRows));
@@ -118,21 +120,32 @@ StagePlan::StagePlan(const ModelConfig& config, int k)
   }
 }
 
+namespace {
+// Rows up to which short sequences share a tile: full tiles, but some for every worker.
+std::int64_t packed_rows(std::span<const TokenView> batch, int workers) {
+  std::int64_t rows = 0;
+  for (const TokenView& sequence : batch) rows += sequence.length;
+  return std::min(kernels::kTileRows, rows / (4 * workers));
+}
+}  // namespace
+
 template <class T>
 Encoder<T>::Impl::Pass::Pass(Impl& i, Batch b)
     : impl(i),
       batch(b),
-      layout(b),
+      layout(b, i.training ? 0 : packed_rows(b, i.backend.workers())),
       state_size(i.shape.state_size()),
       plan(i.config, i.group_layers) {
-  const auto rows = static_cast<std::size_t>(layout.rows * impl.config.dim);
   const int layers = impl.config.layers;
+  const auto stage_memory = [&] {
+    return RowStore<T>(impl.backend, layout.rows, impl.config.dim, impl.bf16_residual);
+  };
   if (impl.training) {
-    for (int s = 0; s < plan.buffers; ++s) stages.emplace_back(impl.backend, rows);
+    for (int s = 0; s < plan.buffers; ++s) stages.push_back(stage_memory());
   } else {
-    stages.emplace_back(impl.backend, rows);
+    stages.push_back(stage_memory());
     halo_stride = impl.max_conv_halo();
-    halos = Buffer<T>(impl.backend, layout.tiles.size() * 2 *
+    halos = Buffer<T>(impl.backend, layout.pieces.size() * 2 *
                                         static_cast<std::size_t>(halo_stride * impl.config.dim));
   }
   const int kept_states = impl.training ? layers : std::min(layers, 2);
@@ -147,11 +160,12 @@ std::unique_ptr<OrderedSum<double>> Encoder<T>::Impl::Pass::sum_states(
     std::function<T*(std::int64_t)> destination) {
   return std::make_unique<StateSum>(
       state_size, impl.backend.workers(),
-      [this, destination = std::move(destination)](std::int64_t t, const double* part) {
-        const Tile& tile = layout.tiles[static_cast<std::size_t>(t)];
+      [this, destination = std::move(destination)](std::int64_t i, const double* part) {
+        const Piece& piece =
+            layout.piece(layout.tile(layout.shared_tiles[static_cast<std::size_t>(i)]).first_piece);
         for (std::size_t i = 0; i < total.size(); ++i) total[i] += part[i];
-        if (!tile.last_of_context) return;
-        impl.backend.attention_scale(impl.shape, total.data(), destination(tile.context));
+        if (!piece.last_of_context) return;
+        impl.backend.attention_scale(impl.shape, total.data(), destination(piece.context));
         std::fill(total.begin(), total.end(), 0.0);
       });
 }
@@ -160,8 +174,12 @@ std::unique_ptr<OrderedSum<double>> Encoder<T>::Impl::Pass::sum_states(
 
 template <class T>
 Encoder<T>::Encoder(const ModelConfig& config, kernels::Backend<T>& backend, bool training,
-                    int block_rows)
-    : impl_(std::make_unique<Impl>(config, backend, training, block_rows)) {}
+                    int block_rows, bool bf16_residual)
+    : impl_(std::make_unique<Impl>(config, backend, training, block_rows, bf16_residual)) {
+  if (training && bf16_residual) {
+    throw Error(ErrorKind::kUsage, "training keeps the residual stream in fp32");
+  }
+}
 template <class T>
 Encoder<T>::~Encoder() = default;
 
@@ -192,24 +210,22 @@ void Encoder<T>::hidden(Batch batch, int layer, const RowSink& sink) {
   Impl& m = *impl_;
   typename Impl::Pass pass(m, batch);
   m.run(pass, layer, false);
-  const std::int64_t d = m.config.dim;
   const bool last = layer == m.config.layers;
   // In inference there is one stage: what the sweeps left is the stream after `layer` layers.
-  const T* x = pass.stages[0].data();
-  m.backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        for (int start = 0; start < tile.rows; start += m.block) {
-          const int n = std::min(m.block, tile.rows - start);
-          const std::int64_t row = tile.first_row + start;
-          const T* values = x + row * d;
-          if (last) {
-            m.norm_rows(worker, n, values, m.table.final_norm, m.work(worker).h.data());
-            values = m.work(worker).h.data();
-          }
-          sink(row, n, values);
-        }
-      });
+  const RowStore<T>& x = pass.stages[0];
+  m.for_tiles(pass, [&](int worker, const Tile& tile) {
+    auto& w = m.work(worker);
+    for (int start = 0; start < tile.rows; start += m.block) {
+      const int n = std::min(m.block, tile.rows - start);
+      const std::int64_t row = tile.first_row + start;
+      const T* values = x.read(row, n, w.x.data());
+      if (last) {
+        m.norm_rows(worker, n, values, m.table.final_norm, w.h.data());
+        values = w.h.data();
+      }
+      sink(row, n, values);
+    }
+  });
 }
 
 namespace {
@@ -248,14 +264,14 @@ template <class T>
 std::uint64_t Encoder<T>::memory_needed(std::int64_t rows, std::int64_t contexts) const {
   const Impl& m = *impl_;
   const std::int64_t d = m.config.dim, layers = m.config.layers, ff = m.config.ff_dim;
-  const std::int64_t tiles = rows / kernels::kTileRows + contexts;
-  std::int64_t streams = 1, halo_rows = 2 * tiles * m.max_conv_halo();
+  const std::int64_t pieces = rows / kernels::kTileRows + contexts;
+  std::int64_t streams = 1, halo_rows = 2 * pieces * m.max_conv_halo();
   if (m.training) {
     // Stages, and dx: twice where a convolution mixes rows.
     streams = StagePlan(m.config, m.group_layers).buffers + 1 + (m.max_conv_halo() > 0);
     halo_rows = 0;
   }
-  std::int64_t values = (rows * streams + halo_rows) * d;
+  std::int64_t values = (rows * streams / (m.bf16_residual ? 2 : 1) + halo_rows) * d;
   values += contexts * m.shape.state_size() *
             (m.training ? layers + 1 : std::min<std::int64_t>(layers, 2));
   values += (m.training ? 3 : 2) * m.table.total;  // parameters, packed copies

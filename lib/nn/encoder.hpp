@@ -39,9 +39,10 @@ class Encoder {
   using Batch = std::span<const TokenView>;
   using RowSink = std::function<void(std::int64_t first_row, int n, const T* values)>;
 
-  // block_rows: a multiple of kRunRows, or 0 for the backend's choice.
+  // block_rows: a multiple of kRunRows, or 0 for the backend's choice. bf16_residual, in inference
+  // only: the residual stream is rounded to bf16 between the sweeps, half the memory.
   Encoder(const ModelConfig& config, kernels::Backend<T>& backend, bool training,
-          int block_rows = 0);
+          int block_rows = 0, bool bf16_residual = false);
   ~Encoder();
 
   const ParameterTable& table() const;

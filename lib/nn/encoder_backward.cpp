@@ -122,14 +122,14 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
     auto d_params = gradients->begin_part(t);
     auto d_state = states->begin_part(t);
     const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-    const T* state = pass.state(l, tile.context);
+    const T* state = pass.state(l, pass.layout.piece(tile.first_piece).context);
     std::fill_n(pass.dx.data() + tile.first_row * d, tile.rows * d, T(0));
     const auto [begin, end] = rows_of_tile(objective.rows, tile);
     for (std::int64_t at = begin; at < end; at += block) {
       const int n = static_cast<int>(std::min<std::int64_t>(block, end - at));
       const auto rows = std::span(objective.rows)
                             .subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n));
-      gather(pass.stage(l, true), rows, w.x.data());
+      pass.stage(l, true).gather(rows, w.x.data());
       recompute(w, l, state, n);
       // The layer's output goes where d_o will be; its norm where dh was free.
       T* out = w.d_o.data();
@@ -169,11 +169,11 @@ void Encoder<T>::Impl::query_backward_sweep(Pass& pass, int l, double* gradient)
                       Work& w = work(worker);
                       auto d_params = gradients->begin_part(t);
                       auto d_state = states->begin_part(t);
-                      const T* state = pass.state(l, tile.context);
+                      const T* state = pass.state(l, pass.layout.piece(tile.first_piece).context);
                       for (int start = 0; start < tile.rows; start += block) {
                         const int n = std::min(block, tile.rows - start);
                         const std::int64_t row = (tile.first_row + start) * d;
-                        std::copy_n(pass.stage(l, true) + row, n * d, w.x.data());
+                        pass.stage(l, true).load(tile.first_row + start, n, w.x.data());
                         std::copy_n(pass.dx.data() + row, n * d, w.dx.data());
                         recompute(w, l, state, n);
                         layer_backward(w, l, state, n, d_params.get(), base, d_state.get());
@@ -197,11 +197,12 @@ void Encoder<T>::Impl::key_backward_sweep(Pass& pass, int l, double* gradient) {
         Work& w = work(worker);
         auto d_params = gradients->begin_part(t);
         const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-        const T* d_state = pass.d_states.data() + tile.context * pass.state_size;
+        const T* d_state =
+            pass.d_states.data() + pass.layout.piece(tile.first_piece).context * pass.state_size;
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
           const std::int64_t row = (tile.first_row + start) * d;
-          std::copy_n(pass.stage(l, true) + row, n * d, w.x.data());
+          pass.stage(l, true).load(tile.first_row + start, n, w.x.data());
           norm_rows(worker, n, w.x.data(), at.attention_norm, w.h.data());
           backend.linear(worker, *layer(l).key_value, n, w.h.data(), w.kv_raw.data(),
                          kernels::Backend<T>::Then::kStore);
@@ -232,40 +233,41 @@ void Encoder<T>::Impl::conv_backward_sweep(Pass& pass, int l, double* gradient) 
   const std::int64_t d = dim, halo = conv_halo(l), base = at.conv_norm;
   auto gradients =
       sum_gradients<T>(base, at.key_value, gradient, backend.workers());  // conv norm and weight
-  backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        Work& w = work(worker);
-        auto d_params = gradients->begin_part(t);
-        const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-        const T* sequence_dx = pass.dx.data() + (tile.first_row - tile.offset) * d;
-        for (int start = 0; start < tile.rows; start += block) {
-          const int n = std::min(block, tile.rows - start);
-          const std::int64_t row = (tile.first_row + start) * d;
-          const T* dy = pass.dx.data() + row;
-          fill_conv_window(pass, worker, tile, l, start, n);
-          backend.local_conv_backward_weight(worker, n, dim, conv.width, conv.dilation,
-                                             w.window.data(), dy, grad(at.conv_weight));
-          for (std::int64_t i = 0; i < n + 2 * halo; ++i) {
-            const std::int64_t position = wrap(pass.batch[static_cast<std::size_t>(tile.sequence)],
-                                               tile.offset + start - halo + i);
-            T* out = w.d_window.data() + i * d;
-            if (position < 0) {
-              std::fill_n(out, d, T(0));
-            } else {
-              std::copy_n(sequence_dx + position * d, d, out);
-            }
-          }
-          std::fill_n(w.dh.data(), n * d, T(0));
-          backend.local_conv(worker, n, dim, conv.width, conv.dilation, w.d_window.data(),
-                             parameter(at.conv_weight), true, w.dh.data());
-          T* dx = pass.dx_other.data() + row;
-          std::copy_n(dy, n * d, dx);
-          backend.norm_backward(worker, n, dim, config.norm_epsilon, pass.stage(l, false) + row,
-                                parameter(at.conv_norm), w.dh.data(), dx, grad(at.conv_norm));
+  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
+                                                                             std::int64_t t) {
+    const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
+    Work& w = work(worker);
+    auto d_params = gradients->begin_part(t);
+    const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
+    const Piece& piece = pass.layout.piece(tile.first_piece);  // training packs nothing
+    const T* sequence_dx = pass.dx.data() + (tile.first_row - piece.offset) * d;
+    for (int start = 0; start < tile.rows; start += block) {
+      const int n = std::min(block, tile.rows - start);
+      const std::int64_t row = (tile.first_row + start) * d;
+      const T* dy = pass.dx.data() + row;
+      fill_conv_window(pass, worker, {tile.first_piece, 0, n, start}, l);
+      backend.local_conv_backward_weight(worker, n, dim, conv.width, conv.dilation, w.window.data(),
+                                         dy, grad(at.conv_weight));
+      for (std::int64_t i = 0; i < n + 2 * halo; ++i) {
+        const std::int64_t position = wrap(pass.batch[static_cast<std::size_t>(piece.sequence)],
+                                           piece.offset + start - halo + i);
+        T* out = w.d_window.data() + i * d;
+        if (position < 0) {
+          std::fill_n(out, d, T(0));
+        } else {
+          std::copy_n(sequence_dx + position * d, d, out);
         }
-        gradients->end_part(t, std::move(d_params));
-      });
+      }
+      std::fill_n(w.dh.data(), n * d, T(0));
+      backend.local_conv(worker, n, dim, conv.width, conv.dilation, w.d_window.data(),
+                         parameter(at.conv_weight), true, w.dh.data());
+      T* dx = pass.dx_other.data() + row;
+      std::copy_n(dy, n * d, dx);
+      backend.norm_backward(worker, n, dim, config.norm_epsilon, pass.stage(l, false).data() + row,
+                            parameter(at.conv_norm), w.dh.data(), dx, grad(at.conv_norm));
+    }
+    gradients->end_part(t, std::move(d_params));
+  });
   std::swap(pass.dx, pass.dx_other);
 }
 
@@ -282,7 +284,7 @@ void Encoder<T>::Impl::embed_backward_sweep(Pass& pass, double* gradient) {
         auto d_params = gradients->begin_part(t);
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
-          token_window(pass, w, tile, start, n);
+          token_window(pass, w, {tile.first_piece, 0, n, start});
           backend.embed_backward(worker, n, config.dim, config.window, w.tokens.data(),
                                  pass.dx.data() + (tile.first_row + start) * d, d_params.get(),
                                  d_params.get() + (table.embedding_bias - table.embedding));

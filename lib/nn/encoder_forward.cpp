@@ -14,15 +14,21 @@ void Encoder<T>::Impl::norm_rows(int worker, int n, const T* x, std::int64_t gai
   backend.norm(worker, n, config.dim, config.norm_epsilon, x, parameter(gain), y);
 }
 
-// x += W_o attention(norm(x)), the state given.
+// x += W_o attention(norm(x)), the states of the parts' contexts given.
 template <class T>
-void Encoder<T>::Impl::query_half(Work& w, int l, const T* state, int n) {
+void Encoder<T>::Impl::query_half(Pass& pass, Work& w, int l, int n, std::span<const Part> parts) {
   using B = kernels::Backend<T>;
-  const int id = w.id, stride = kKeyDim * config.heads;
+  const int id = w.id;
+  const std::int64_t stride = kKeyDim * config.heads;
   norm_rows(id, n, w.x.data(), offsets(l).attention_norm, w.h.data());
   backend.linear(id, *layer(l).query, n, w.h.data(), w.q.data(), B::Then::kStore);
   backend.bound(id, shape, n, stride, w.q.data(), w.q.data());
-  backend.attention_query(id, shape, n, w.q.data(), stride, state, w.o.data(), w.weight.data());
+  for (const Part& part : parts) {
+    const std::int64_t row = part.start;
+    backend.attention_query(id, shape, part.n, w.q.data() + row * stride, stride,
+                            pass.state(l, pass.layout.piece(part.piece).context),
+                            w.o.data() + row * config.dim, w.weight.data() + row * config.heads);
+  }
   backend.linear(id, *layer(l).output, n, w.o.data(), w.x.data(), B::Then::kAdd);
 }
 
@@ -35,82 +41,99 @@ void Encoder<T>::Impl::feed_forward(Work& w, int l, int n) {
   backend.linear(w.id, *layer(l).down, n, w.up.data(), w.x.data(), B::Then::kAdd);
 }
 
-// S_l += phi(k)^T [v, 1].
+// S_l += phi(k)^T [v, 1], by pieces.
 template <class T>
-void Encoder<T>::Impl::key_half(Work& w, int l, int n, double* state) {
+void Encoder<T>::Impl::key_half(Work& w, int l, const Blocks& block, TileStates& states) {
+  const int n = block.n;
   const std::int64_t stride = (kKeyDim + config.value_dim()) * config.heads;
   norm_rows(w.id, n, w.x.data(), offsets(l).attention_norm, w.h.data());
   backend.linear(w.id, *layer(l).key_value, n, w.h.data(), w.kv.data(),
                  kernels::Backend<T>::Then::kStore);
   backend.bound(w.id, shape, n, stride, w.kv.data(), w.kv.data());
-  backend.attention_accumulate(w.id, shape, n, w.kv.data(), stride,
-                               w.kv.data() + kKeyDim * config.heads, stride, true, state);
+  for (const Part& part : block.parts) {
+    const T* kv = w.kv.data() + part.start * stride;
+    backend.attention_accumulate(w.id, shape, part.n, kv, stride, kv + kKeyDim * config.heads,
+                                 stride, true, states.begin(part));
+    states.end(part);
+  }
 }
 
 // --- windows over neighbouring rows
 
 template <class T>
-void Encoder<T>::Impl::token_window(Pass& pass, Work& w, const Tile& tile, int start, int n) {
-  const TokenView& sequence = pass.batch[static_cast<std::size_t>(tile.sequence)];
-  const std::int64_t from = tile.offset + start - config.window;
-  for (int i = 0; i < n + 2 * config.window; ++i) {
+void Encoder<T>::Impl::token_window(Pass& pass, Work& w, const Part& part) {
+  const Piece& piece = pass.layout.piece(part.piece);
+  const TokenView& sequence = pass.batch[static_cast<std::size_t>(piece.sequence)];
+  const std::int64_t from = piece.offset + part.offset - config.window;
+  for (int i = 0; i < part.n + 2 * config.window; ++i) {
     const std::int64_t position = wrap(sequence, from + i);
     w.tokens[static_cast<std::size_t>(i)] = position < 0 ? kTokenPad : sequence.tokens[position];
   }
 }
 
-// Inference updates the residual stream in place, while the convolutions of the neighbouring tiles
-// still need this tile's old edges: its first and last rows are kept, normed.
+// Inference updates the residual stream in place, while the convolutions of the neighbouring pieces
+// still need this piece's old edges: its first and last rows are kept, normed.
 template <class T>
-void Encoder<T>::Impl::save_halo(Pass& pass, int worker, std::int64_t t, int l) {
+void Encoder<T>::Impl::save_halos(Pass& pass, int worker, const Tile& tile, int l) {
   if (training || l >= pass.key_layers || conv_halo(l) == 0) return;
-  const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
   const std::int64_t d = config.dim, stride = pass.halo_stride * d;
-  const int rows = std::min(conv_halo(l), tile.rows);
-  const T* x = pass.stage(l, false) + tile.first_row * d;
-  T* first = pass.halos.data() + 2 * t * stride;
-  norm_rows(worker, rows, x, offsets(l).conv_norm, first);
-  norm_rows(worker, rows, x + (tile.rows - rows) * d, offsets(l).conv_norm, first + stride);
+  for (std::int64_t i = tile.first_piece; i < tile.end_piece; ++i) {
+    const Piece& piece = pass.layout.piece(i);
+    const int rows = std::min(conv_halo(l), piece.rows);
+    T* first = pass.halos.data() + 2 * i * stride;
+    load_normed(pass, worker, l, piece.first_row, rows, first);
+    load_normed(pass, worker, l, piece.first_row + piece.rows - rows, rows, first + stride);
+  }
 }
 
-// w.window = norm(x) of rows start-halo .. start+n+halo of the tile; zero outside a linear
-// sequence. Blocks of a tile come in order: the first 2 halo rows are the last ones of the block
-// before.
+// y = norm(x) of rows of the batch, ahead of the convolution of layer l.
 template <class T>
-void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Tile& tile, int l, int start,
-                                        int n) {
-  const TokenView& sequence = pass.batch[static_cast<std::size_t>(tile.sequence)];
+void Encoder<T>::Impl::load_normed(Pass& pass, int worker, int l, std::int64_t row, std::int64_t n,
+                                   T* y) {
+  Work& w = work(worker);
+  for (std::int64_t at = 0; at < n; at += block) {
+    const auto rows = static_cast<int>(std::min<std::int64_t>(block, n - at));
+    const T* x = pass.stage(l, false).read(row + at, rows, w.h.data());
+    norm_rows(worker, rows, x, offsets(l).conv_norm, y + at * config.dim);
+  }
+}
+
+// w.window = norm(x) of the part's rows and a halo on both sides; zero outside a linear sequence.
+// Parts of a piece come in order: the first 2 halo rows are the last ones of the part before.
+template <class T>
+void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Part& part, int l) {
+  const Piece& piece = pass.layout.piece(part.piece);
+  const TokenView& sequence = pass.batch[static_cast<std::size_t>(piece.sequence)];
   const std::int64_t d = config.dim, halo = conv_halo(l);
-  T* window = work(worker).window.data();
+  Work& w = work(worker);
+  T* window = w.window.data();
   std::int64_t i = 0;
-  if (start > 0) {
-    std::memmove(window, window + block * d, static_cast<std::size_t>(2 * halo * d) * sizeof(T));
+  if (part.offset > 0) {
+    std::memmove(window, window + w.window_rows * d,
+                 static_cast<std::size_t>(2 * halo * d) * sizeof(T));
     i = 2 * halo;
   }
-  const std::int64_t from = tile.offset + start - halo, end = n + 2 * halo;
-  const std::int64_t sequence_row = tile.first_row - tile.offset;
-  const T* x = pass.stage(l, false);
+  w.window_rows = part.n;
+  const std::int64_t from = piece.offset + part.offset - halo, end = part.n + 2 * halo;
+  const std::int64_t sequence_row = piece.first_row - piece.offset;
   while (i < end) {
     const std::int64_t u = from + i, position = wrap(sequence, u);
     T* out = window + i * d;
     std::int64_t run = 1;
     if (position < 0) {
       std::fill_n(out, d, T(0));
-    } else if (u >= tile.offset && u < tile.offset + tile.rows) {
-      run = std::min(end - i, tile.offset + tile.rows - u);
-      norm_rows(worker, static_cast<int>(run), x + (sequence_row + u) * d, offsets(l).conv_norm,
-                out);
+    } else if (u >= piece.offset && u < piece.offset + piece.rows) {
+      run = std::min(end - i, piece.offset + piece.rows - u);
+      load_normed(pass, worker, l, sequence_row + u, run, out);
     } else if (training) {
-      norm_rows(worker, 1, x + (sequence_row + position) * d, offsets(l).conv_norm, out);
+      load_normed(pass, worker, l, sequence_row + position, 1, out);
     } else {
-      const std::int64_t t = pass.layout.first_tile[static_cast<std::size_t>(tile.sequence)] +
+      const std::int64_t p = pass.layout.first_piece[static_cast<std::size_t>(piece.sequence)] +
                              position / kernels::kTileRows;
-      const Tile& other = pass.layout.tiles[static_cast<std::size_t>(t)];
-      const std::int64_t in_tile = position % kernels::kTileRows,
-                         kept = std::min<std::int64_t>(halo, other.rows);
-      const T* saved = pass.halos.data() + 2 * t * pass.halo_stride * d;
-      saved +=
-          in_tile < kept ? in_tile * d : (pass.halo_stride + in_tile - (other.rows - kept)) * d;
+      const std::int64_t rows = pass.layout.piece(p).rows, in_piece = position % kernels::kTileRows,
+                         kept = std::min(halo, rows);
+      const T* saved = pass.halos.data() + 2 * p * pass.halo_stride * d;
+      saved += in_piece < kept ? in_piece * d : (pass.halo_stride + in_piece - (rows - kept)) * d;
       std::copy_n(saved, d, out);
     }
     i += run;
@@ -120,27 +143,34 @@ void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Tile& tile
 // --- sweeps
 
 template <class T>
+void Encoder<T>::Impl::for_tiles(Pass& pass,
+                                 const std::function<void(int worker, const Tile& tile)>& work_on) {
+  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()),
+                    [&](int worker, std::int64_t t) {
+                      work_on(worker, pass.layout.tiles[static_cast<std::size_t>(t)]);
+                    });
+}
+
+template <class T>
 void Encoder<T>::Impl::embed_sweep(Pass& pass) {
   const std::int64_t d = config.dim;
   const bool conv = config.has_conv(0), keys = pass.key_layers > 0 && !conv;
-  auto sum = keys ? pass.sum_states([&](std::int64_t context) { return pass.state(0, context); })
-                  : nullptr;
-  backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        Work& w = work(worker);
-        auto part = keys ? sum->begin_part(t) : nullptr;
-        for (int start = 0; start < tile.rows; start += block) {
-          const int n = std::min(block, tile.rows - start);
-          token_window(pass, w, tile, start, n);
-          backend.embed(worker, n, config.dim, config.window, w.tokens.data(),
-                        parameter(table.embedding), parameter(table.embedding_bias), w.x.data());
-          std::copy_n(w.x.data(), n * d, pass.stage(0, !conv) + (tile.first_row + start) * d);
-          if (keys) key_half(w, 0, n, part.get());
-        }
-        save_halo(pass, worker, t, 0);
-        if (keys) sum->end_part(t, std::move(part));
-      });
+  const auto sum = keys ? pass.sum_states(0) : nullptr;
+  for_tiles(pass, [&](int worker, const Tile& tile) {
+    Work& w = work(worker);
+    TileStates states(pass, sum.get(), w, tile, 0);
+    for (Blocks b(pass.layout, tile, block); b.next();) {
+      for (const Part& part : b.parts) {
+        token_window(pass, w, part);
+        backend.embed(worker, part.n, config.dim, config.window, w.tokens.data(),
+                      parameter(table.embedding), parameter(table.embedding_bias),
+                      w.x.data() + part.start * d);
+      }
+      pass.stage(0, !conv).store(tile.first_row + b.start, b.n, w.x.data());
+      if (keys) key_half(w, 0, b, states);
+    }
+    save_halos(pass, worker, tile, 0);
+  });
 }
 
 template <class T>
@@ -148,51 +178,40 @@ void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
   const std::int64_t d = config.dim;
   const LocalConv& conv = config.local_conv[static_cast<std::size_t>(l)];
   const bool keys = l < pass.key_layers;
-  auto sum = keys ? pass.sum_states([&](std::int64_t context) { return pass.state(l, context); })
-                  : nullptr;
-  backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        Work& w = work(worker);
-        auto part = keys ? sum->begin_part(t) : nullptr;
-        for (int start = 0; start < tile.rows; start += block) {
-          const int n = std::min(block, tile.rows - start);
-          const std::int64_t row = (tile.first_row + start) * d;
-          fill_conv_window(pass, worker, tile, l, start, n);
-          std::copy_n(pass.stage(l, false) + row, n * d, w.x.data());
-          backend.local_conv(worker, n, config.dim, conv.width, conv.dilation, w.window.data(),
-                             parameter(offsets(l).conv_weight), false, w.x.data());
-          std::copy_n(w.x.data(), n * d, pass.stage(l, true) + row);
-          if (keys) key_half(w, l, n, part.get());
-        }
-        if (keys) sum->end_part(t, std::move(part));
-      });
+  const auto sum = keys ? pass.sum_states(l) : nullptr;
+  for_tiles(pass, [&](int worker, const Tile& tile) {
+    Work& w = work(worker);
+    TileStates states(pass, sum.get(), w, tile, l);
+    for (Blocks b(pass.layout, tile, block); b.next();) {
+      pass.stage(l, false).load(tile.first_row + b.start, b.n, w.x.data());
+      for (const Part& part : b.parts) {
+        fill_conv_window(pass, worker, part, l);
+        backend.local_conv(worker, part.n, config.dim, conv.width, conv.dilation, w.window.data(),
+                           parameter(offsets(l).conv_weight), false, w.x.data() + part.start * d);
+      }
+      pass.stage(l, true).store(tile.first_row + b.start, b.n, w.x.data());
+      if (keys) key_half(w, l, b, states);
+    }
+  });
 }
 
 template <class T>
 void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
-  const std::int64_t d = config.dim;
   const bool last = l + 1 == config.layers, conv = !last && config.has_conv(l + 1);
   const bool keys = l + 1 < pass.key_layers && !conv;
-  auto sum = keys
-                 ? pass.sum_states([&](std::int64_t context) { return pass.state(l + 1, context); })
-                 : nullptr;
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
-                                                                             std::int64_t t) {
-    const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
+  const auto sum = keys ? pass.sum_states(l + 1) : nullptr;
+  for_tiles(pass, [&](int worker, const Tile& tile) {
     Work& w = work(worker);
-    auto part = keys ? sum->begin_part(t) : nullptr;
-    for (int start = 0; start < tile.rows; start += block) {
-      const int n = std::min(block, tile.rows - start);
-      const std::int64_t row = (tile.first_row + start) * d;
-      std::copy_n(pass.stage(l, true) + row, n * d, w.x.data());
-      query_half(w, l, pass.state(l, tile.context), n);
-      feed_forward(w, l, n);
-      std::copy_n(w.x.data(), n * d, (last ? pass.stage(l, true) : pass.stage(l + 1, !conv)) + row);
-      if (keys) key_half(w, l + 1, n, part.get());
+    TileStates states(pass, sum.get(), w, tile, l + 1);
+    for (Blocks b(pass.layout, tile, block); b.next();) {
+      const std::int64_t row = tile.first_row + b.start;
+      pass.stage(l, true).load(row, b.n, w.x.data());
+      query_half(pass, w, l, b.n, b.parts);
+      feed_forward(w, l, b.n);
+      (last ? pass.stage(l, true) : pass.stage(l + 1, !conv)).store(row, b.n, w.x.data());
+      if (keys) key_half(w, l + 1, b, states);
     }
-    save_halo(pass, worker, t, l + 1);
-    if (keys) sum->end_part(t, std::move(part));
+    save_halos(pass, worker, tile, l + 1);
   });
 }
 
@@ -215,11 +234,16 @@ std::pair<std::int64_t, std::int64_t> Encoder<T>::Impl::rows_of_tile(
   return {begin - rows.begin(), end - rows.begin()};
 }
 
+// The pieces that rows of a tile, ascending, belong to.
 template <class T>
-void Encoder<T>::Impl::gather(const T* x, std::span<const std::int64_t> rows, T* out) const {
+void Encoder<T>::Impl::parts_of_rows(const Layout& layout, const Tile& tile,
+                                     std::span<const std::int64_t> rows, std::vector<Part>& parts) {
+  parts.clear();
+  std::int64_t p = tile.first_piece;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::copy_n(x + rows[i] * config.dim, config.dim,
-                out + static_cast<std::int64_t>(i) * config.dim);
+    while (rows[i] >= layout.piece(p).first_row + layout.piece(p).rows) ++p;
+    if (parts.empty() || parts.back().piece != p) parts.push_back({p, static_cast<int>(i), 0, 0});
+    ++parts.back().n;
   }
 }
 
@@ -228,16 +252,16 @@ template <class T>
 void Encoder<T>::Impl::last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows,
                                             T* log_probs) {
   const int l = config.layers - 1;
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
-                                                                             std::int64_t t) {
-    const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
+  for_tiles(pass, [&](int worker, const Tile& tile) {
     Work& w = work(worker);
+    std::vector<Part> parts;
     const auto [begin, end] = rows_of_tile(rows, tile);
     for (std::int64_t at = begin; at < end; at += block) {
       const int n = static_cast<int>(std::min<std::int64_t>(block, end - at));
-      gather(pass.stage(l, true),
-             rows.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n)), w.x.data());
-      query_half(w, l, pass.state(l, tile.context), n);
+      const auto some = rows.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n));
+      pass.stage(l, true).gather(some, w.x.data());
+      parts_of_rows(pass.layout, tile, some, parts);
+      query_half(pass, w, l, n, parts);
       feed_forward(w, l, n);
       norm_rows(worker, n, w.x.data(), table.final_norm, w.h.data());
       backend.head(worker, n, config.dim, w.h.data(), parameter(table.head_weight),

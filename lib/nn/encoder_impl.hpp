@@ -9,6 +9,7 @@
 #include "nn/encoder.hpp"
 #include "nn/layout.hpp"
 #include "nn/ordered_sum.hpp"
+#include "nn/row_store.hpp"
 
 namespace m5 {
 
@@ -61,6 +62,8 @@ struct Workspace {
   kernels::Buffer<T> d_up;      // [ff]
   kernels::Buffer<T> d_window;  // [d], block + 2 halo rows
   std::vector<Token> tokens;    // block + 2w
+  std::vector<double> state_part, state_total;  // [F][C][H], of contexts within one tile
+  std::int64_t window_rows = 0;                 // rows of the part that window holds
 };
 
 template <class T>
@@ -71,30 +74,35 @@ struct Encoder<T>::Impl {
     std::unique_ptr<Linear> query, key_value, output, up, down;
   };
 
-  Impl(const ModelConfig& config, kernels::Backend<T>& backend, bool training, int block_rows);
+  Impl(const ModelConfig& config, kernels::Backend<T>& backend, bool training, int block_rows,
+       bool bf16_residual);
   void set_parameters(const T* values);
 
   // --- forward (encoder.cpp): the state of one call
   struct Pass;
+  class TileStates;
   void embed_sweep(Pass& pass);
   void conv_sweep(Pass& pass, int l);
   void layer_sweep(Pass& pass, int l);  // query half and feed-forward of l, key half of l + 1
   void run(Pass& pass, int whole, bool next_keys);
   void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
 
+  void for_tiles(Pass& pass, const std::function<void(int worker, const Tile& tile)>& work_on);
   // Indices [begin, end) into the ascending rows that lie in the tile.
   static std::pair<std::int64_t, std::int64_t> rows_of_tile(std::span<const std::int64_t> rows,
                                                             const Tile& tile);
-  void gather(const T* x, std::span<const std::int64_t> rows, T* out) const;
+  static void parts_of_rows(const Layout& layout, const Tile& tile,
+                            std::span<const std::int64_t> rows, std::vector<Part>& parts);
 
-  void query_half(Work& w, int l, const T* state, int n);
+  void query_half(Pass& pass, Work& w, int l, int n, std::span<const Part> parts);
   void feed_forward(Work& w, int l, int n);
-  void key_half(Work& w, int l, int n, double* state);
+  void key_half(Work& w, int l, const Blocks& block, TileStates& states);
   void norm_rows(int worker, int n, const T* x, std::int64_t gain, T* y);
   // Ends a tile whose stage `l` input is complete: halos for the convolution, or nothing.
-  void save_halo(Pass& pass, int worker, std::int64_t tile, int l);
-  void fill_conv_window(Pass& pass, int worker, const Tile& tile, int l, int start, int n);
-  void token_window(Pass& pass, Work& w, const Tile& tile, int start, int n);
+  void save_halos(Pass& pass, int worker, const Tile& tile, int l);
+  void load_normed(Pass& pass, int worker, int l, std::int64_t row, std::int64_t n, T* y);
+  void fill_conv_window(Pass& pass, int worker, const Part& part, int l);
+  void token_window(Pass& pass, Work& w, const Part& part);
 
   // --- backward (encoder_backward.cpp)
   void backward(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
@@ -138,6 +146,7 @@ struct Encoder<T>::Impl {
   kernels::Backend<T>& backend;
   const bool training;
   const int block;
+  const bool bf16_residual;
   int group_layers = 1;  // k of the StagePlan
   kernels::AttentionShape shape;
   kernels::Buffer<T> parameters;
@@ -152,31 +161,80 @@ struct Encoder<T>::Impl::Pass {
   Pass(Impl& impl, Batch batch);
 
   // Residual stream entering layer l: before (conv_done = false) or after its local convolution.
-  T* stage(int l, bool conv_done) {
+  RowStore<T>& stage(int l, bool conv_done) {
     const std::size_t at = static_cast<std::size_t>(2 * l + conv_done);
-    return stages[impl.training ? static_cast<std::size_t>(plan.buffer[at]) : 0].data();
+    return stages[impl.training ? static_cast<std::size_t>(plan.buffer[at]) : 0];
   }
   T* state(int l, std::int64_t context) {
     return states[static_cast<std::size_t>(l) % states.size()].data() + context * state_size;
   }
   using StateSum = OrderedSum<double>;
-  // Sums the parts of a context's tiles, and scales each total into destination(context).
+  // Sums the parts of the shared tiles of a context, and scales the total: into destination, or
+  // into the states of layer l.
   std::unique_ptr<StateSum> sum_states(std::function<T*(std::int64_t context)> destination);
+  std::unique_ptr<StateSum> sum_states(int l) {
+    return sum_states([this, l](std::int64_t context) { return state(l, context); });
+  }
 
   Impl& impl;
   const Batch batch;
   const Layout layout;
   const std::int64_t state_size;
   const StagePlan plan;
-  std::vector<kernels::Buffer<T>> stages;  // [rows][d]
+  std::vector<RowStore<T>> stages;
   std::vector<kernels::Buffer<T>> states;  // [contexts][F][C][H], scaled
-  kernels::Buffer<T> halos;  // [tiles][2][halo][d], normed, for the coming convolution
+  kernels::Buffer<T> halos;  // [pieces][2][halo][d], normed, for the coming convolution
   int halo_stride = 0;
   int key_layers = 0;  // layers whose key half runs
   // Backward.
   kernels::Buffer<T> dx, dx_other;  // [rows][d]
   kernels::Buffer<T> d_states;      // [contexts][F][C][H]
   std::vector<double> total;
+};
+
+// Sums the states of the contexts of one tile, by pieces: begin and end for every part, in order.
+template <class T>
+class Encoder<T>::Impl::TileStates {
+ public:
+  // sum: of the tiles that share contexts with others. The states become those of layer l.
+  TileStates(Pass& pass, typename Pass::StateSum* sum, Work& w, const Tile& tile, int l)
+      : pass_(pass), sum_(sum), w_(w), tile_(tile), l_(l) {}
+
+  double* begin(const Part& part) {
+    if (tile_.shared >= 0) {
+      if (part.offset == 0) part_ = sum_->begin_part(tile_.shared);
+      return part_.get();
+    }
+    if (part.offset == 0) {
+      const auto size = static_cast<std::size_t>(pass_.state_size);
+      w_.state_part.assign(size, 0.0);
+      if (part.piece == tile_.first_piece || pass_.layout.piece(part.piece - 1).last_of_context) {
+        w_.state_total.assign(size, 0.0);
+      }
+    }
+    return w_.state_part.data();
+  }
+
+  void end(const Part& part) {
+    const Piece& piece = pass_.layout.piece(part.piece);
+    if (part.offset + part.n < piece.rows) return;
+    if (tile_.shared >= 0) {
+      sum_->end_part(tile_.shared, std::move(part_));
+      return;
+    }
+    for (std::size_t i = 0; i < w_.state_part.size(); ++i) w_.state_total[i] += w_.state_part[i];
+    if (!piece.last_of_context) return;
+    pass_.impl.backend.attention_scale(pass_.impl.shape, w_.state_total.data(),
+                                       pass_.state(l_, piece.context));
+  }
+
+ private:
+  Pass& pass_;
+  typename Pass::StateSum* sum_;
+  Work& w_;
+  const Tile& tile_;
+  const int l_;
+  typename Pass::StateSum::Part part_;
 };
 
 }  // namespace m5

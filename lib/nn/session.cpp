@@ -13,7 +13,7 @@ struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : config(model.config),
         backend(make_backend(options.device, options.threads, options.precision)),
-        encoder(config, *backend, false, options.block_rows) {
+        encoder(config, *backend, false, options.block_rows, options.bf16_residual) {
     encoder.set_parameters(model.parameters.data());
   }
   ModelConfig config;

@@ -19,6 +19,8 @@ constexpr std::string_view kNames[] = {"pack",
                                        "embed_backward",
                                        "norm",
                                        "norm_backward",
+                                       "to_bf16",
+                                       "from_bf16",
                                        "gelu",
                                        "gelu_backward",
                                        "local_conv",
@@ -117,6 +119,14 @@ class TimedBackend final : public Backend<float> {
                      const float* dy, float* dx, float* d_gain) override {
     const Timer timer(times_, "norm_backward");
     backend_.norm_backward(worker, n, dim, epsilon, x, gain, dy, dx, d_gain);
+  }
+  void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) override {
+    const Timer timer(times_, "to_bf16");
+    backend_.to_bf16(count, x, y);
+  }
+  void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) override {
+    const Timer timer(times_, "from_bf16");
+    backend_.from_bf16(count, x, y);
   }
   void gelu(int worker, std::int64_t count, const float* x, float* y) override {
     const Timer timer(times_, "gelu");

@@ -21,7 +21,7 @@ class OperationTimes {
     std::string operation;  // as in kernels/backend.hpp
     double seconds = 0;
   };
-  static constexpr int kOperations = 22;
+  static constexpr int kOperations = 24;
 
   // The operations that took time since the last reset, in the order of backend.hpp.
   std::vector<Share> shares() const;

@@ -15,7 +15,7 @@ _m5() {
   local values=""
   case $previous in
     --device) values="cpu cuda auto ref" ;;
-    --precision) values="fp32 bf16" ;;
+    --precision|--residual) values="fp32 bf16" ;;
     --context) values="record file" ;;
     --strand) values="forward reverse both" ;;
     --metric) values="perplexity bits nll entropy" ;;
@@ -46,11 +46,12 @@ _m5() {
     score)
       options="$common $input --region --regions-file --output-fmt --passes --strand --metric --bin
         --digits --unmasked --summary --chrom-sizes --track-line --context --dry-run --max-memory
-        --no-header --no-PG"
+        --residual --no-header --no-PG"
       ;;
     embed)
       options="$common $input --region --regions-file --output-fmt --per --window --step --features
-        --feature-type --layer --pool --dtype --context --dry-run --max-memory --no-header --no-PG"
+        --feature-type --layer --pool --dtype --context --dry-run --max-memory --residual
+        --no-header --no-PG"
       ;;
     train)
       options="--help --output --threads --device --precision --verbosity $input --list --preset
@@ -65,7 +66,7 @@ _m5() {
         return
       fi
       case ${COMP_WORDS[2]} in
-        speed) options="$common --preset --lengths --mode --repeats --breakdown --json" ;;
+        speed) options="$common --preset --lengths --mode --repeats --residual --breakdown --json" ;;
         ops) options="--help --output --device --precision --verbosity --filter --repeats --json" ;;
         attention)
           options="$common --preset --lengths --layer --queries --skip-empty --allow-no-eof --json"

@@ -152,6 +152,8 @@ TEST(CompareCases, CoverEveryOperation) {
                                 "embed_backward",
                                 "norm",
                                 "norm_backward",
+                                "to_bf16",
+                                "from_bf16",
                                 "gelu",
                                 "gelu_backward",
                                 "local_conv",
@@ -168,7 +170,7 @@ TEST(CompareCases, CoverEveryOperation) {
                                 "adamw"}) {
     EXPECT_EQ(count.count(operation), 1u) << operation;
   }
-  EXPECT_EQ(count.size(), 21u);
+  EXPECT_EQ(count.size(), 23u);
 }
 
 // What `m5 bench ops` prints a share of peak for.
@@ -178,7 +180,7 @@ TEST(BenchmarkCases, CoverEveryOperationAndTheShapesOfTheAttention) {
     shapes[c.operation].push_back(c.shape);
     EXPECT_GT(c.flops, 0) << c.name();
   }
-  EXPECT_EQ(shapes.size(), 21u);
+  EXPECT_EQ(shapes.size(), 23u);
   for (const char* operation : {"attention_accumulate", "attention_query",
                                 "attention_query_backward", "attention_accumulate_backward"}) {
     for (const char* part : {"p=2", "p=4", "p=6", "p=8", "dv=8,", "dv=16,", "dv=32,"}) {

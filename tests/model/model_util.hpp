@@ -78,8 +78,11 @@ inline std::vector<bool> cpu_precisions() {
 template <class T>
 struct TestModel {
   TestModel(const ModelConfig& config, const std::vector<double>& parameters,
-            std::unique_ptr<kernels::Backend<T>> b, bool training = false, int block_rows = 0)
-      : backend(std::move(b)), encoder(config, *backend, training, block_rows), dim(config.dim) {
+            std::unique_ptr<kernels::Backend<T>> b, bool training = false, int block_rows = 0,
+            bool bf16_residual = false)
+      : backend(std::move(b)),
+        encoder(config, *backend, training, block_rows, bf16_residual),
+        dim(config.dim) {
     set(parameters);
   }
 

@@ -102,6 +102,72 @@ TEST(Relations, ARecordDoesNotKnowItsCompany) {
   EXPECT_EQ(together, alone);
 }
 
+// Short records share tiles and blocks; some share a context too.
+TEST(Relations, PackedRecordsAreAsAlone) {
+  std::vector<std::vector<Token>> records;
+  const int lengths[] = {150, 1, 127, 128, 129, 700, 3, 256, 257, 640, 2047, 2048, 2049, 5, 383};
+  for (int i = 0; i < 45; ++i) {
+    records.push_back(random_tokens(lengths[i * 7 % 15], static_cast<unsigned>(100 + i)));
+  }
+  std::vector<TokenView> batch;
+  std::vector<std::vector<TokenView>> contexts;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    // Records 5, 6 and 7 of each ten are of one context.
+    if (i == 0 || i % 10 < 6 || i % 10 > 7) contexts.emplace_back();
+    const TokenView alone = view(records[i], i % 3 == 0);
+    contexts.back().push_back(alone);
+    batch.push_back(alone);
+    batch.back().context = static_cast<std::int64_t>(contexts.size()) - 1;
+  }
+  for (const ModelConfig& config : {conv_config(), tiny_config(32, 2, 4)}) {
+    const auto parameters = random_parameters(config, 18);
+    std::vector<float> alone;
+    TestModel<float> one(config, parameters, cpu());
+    for (const auto& context : contexts) {
+      const auto p = one.log_probs(context);
+      alone.insert(alone.end(), p.begin(), p.end());
+    }
+    std::vector<std::int64_t> some;
+    for (std::int64_t row = 2; row < TestModel<float>::row_count(batch); row += 7) {
+      some.push_back(row);
+    }
+    for (int threads : {1, 3}) {
+      for (int block : {128, 256, 512, 1024}) {
+        TestModel<float> model(config, parameters, cpu(threads), false, block);
+        EXPECT_EQ(model.log_probs(batch), alone) << threads << " threads, block " << block;
+        const auto few = model.log_probs(batch, some);
+        for (std::size_t i = 0; i < few.size(); ++i) {
+          ASSERT_EQ(few[i], alone[static_cast<std::size_t>(some[i / 4] * 4) + i % 4]);
+        }
+      }
+    }
+  }
+}
+
+// A residual stream in bf16 rounds each value between sweeps by 2^-9 at most: results move a
+// little, and depend on nothing else.
+TEST(Relations, Bf16ResidualStream) {
+  const Records records;
+  const auto batch = records.batch();
+  for (const ModelConfig& config : {conv_config(), tiny_config(32, 3, 4)}) {
+    const auto parameters = random_parameters(config, 19);
+    TestModel<float> wide(config, parameters, cpu());
+    const auto expected = wide.log_probs(batch);
+    TestModel<float> narrow(config, parameters, cpu(), false, 128, true);
+    const auto log_probs = narrow.log_probs(batch);
+    const double moved = greatest_difference(log_probs, expected);
+    EXPECT_GT(moved, 1e-5);
+    EXPECT_LT(moved, 0.05);
+    for (int block : {256, 2048}) {
+      TestModel<float> model(config, parameters, cpu(3), false, block, true);
+      EXPECT_EQ(model.log_probs(batch), log_probs) << block;
+      for (int layer : {0, 1, 3}) {
+        EXPECT_EQ(model.hidden(batch, layer), narrow.hidden(batch, layer)) << block;
+      }
+    }
+  }
+}
+
 TEST(Relations, RowsAskedForAreRowsOfAll) {
   const Records records;
   const ModelConfig config = conv_config();
