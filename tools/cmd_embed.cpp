@@ -7,12 +7,11 @@
 // stay separate rows in the order they were given, but for --per base, where they are merged.
 // Features come in the order of their file, and one that runs past the end of a circular record
 // wraps. The model reads the forward strand; the strand column repeats the annotation.
-#include <algorithm>
-
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
 #include "sinks/embed_sink.hpp"
 #include "tools/commands.hpp"
+#include "tools/dry_run.hpp"
 #include "tools/embed_units.hpp"
 #include "tools/input.hpp"
 #include "tools/options.hpp"
@@ -138,15 +137,13 @@ int cmd_embed(int argc, char** argv) {
   BatchReader reader(plan.files, a.common, contexts_per_batch(session), keep,
                      pipeline.stop_token());
   if (a.common.dry_run) {
-    DryRun dry;
+    DryRun dry(a.common, session);
     for (InputBatch batch; reader.next(batch);) {
-      dry.records += static_cast<std::int64_t>(batch.records.size());
-      dry.rows += batch.rows;
-      dry.memory = std::max(dry.memory, embedder.memory(batch, embedder.units_of(batch)));
+      dry.add(batch, embedder.memory(batch, embedder.units_of(batch)));
     }
-    dry.forward_rows = dry.rows;
-    dry.seconds = calibrate_seconds_per_row(session, dry.rows) * static_cast<double>(dry.rows);
-    print_dry_run(a.common, session, dry);
+    dry.print(1, [&](std::span<const TokenView> sequences) {
+      session.hidden(sequences, embedder.layer(), [](std::int64_t, int, const float*) {});
+    });
     return 0;
   }
 

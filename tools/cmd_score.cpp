@@ -6,7 +6,6 @@
 // geometric mean. With regions, bins start at the region; otherwise at the record. Regions of one
 // record are sorted and merged, and printed in the order of the records. --summary counts whole
 // records.
-#include <algorithm>
 #include <cmath>
 
 #include "base/log.hpp"
@@ -17,6 +16,7 @@
 #include "sinks/score_sink.hpp"
 #include "sinks/summary.hpp"
 #include "tools/commands.hpp"
+#include "tools/dry_run.hpp"
 #include "tools/input.hpp"
 #include "tools/options.hpp"
 #include "tools/progress.hpp"
@@ -170,17 +170,21 @@ class ScoreWriter {
 
 int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
             const ScoringOptions& options) {
-  DryRun plan;
+  DryRun plan(a.common, session);
   ScoreMemory memory(session, options);
-  for (InputBatch batch; reader.next(batch);) {
-    plan.records += static_cast<std::int64_t>(batch.records.size());
-    plan.rows += batch.rows;
-    plan.memory = std::max(plan.memory, memory.next(batch));
-  }
-  plan.forward_rows = plan.rows * options.forward_passes();
-  plan.seconds =
-      calibrate_seconds_per_row(session, plan.rows) * static_cast<double>(plan.forward_rows);
-  print_dry_run(a.common, session, plan);
+  for (InputBatch batch; reader.next(batch);) plan.add(batch, memory.next(batch));
+  plan.print(options.forward_passes(), [&](std::span<const TokenView> sequences) {
+    std::vector<std::int64_t> rows;  // that a pass asks for
+    std::int64_t first = 0;
+    for (const TokenView& view : sequences) {
+      for (std::int64_t i = 0; i < view.length; i += options.unmasked ? 1 : options.passes) {
+        rows.push_back(first + i);
+      }
+      first += view.length;
+    }
+    std::vector<float> log_probs(rows.size() * kBases);
+    session.log_probs(sequences, rows, log_probs.data());
+  });
   return 0;
 }
 

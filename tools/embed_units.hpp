@@ -69,6 +69,7 @@ class Embedder {
   Embedder(const EmbedUnits& choice, Session& session, RegionSelector& selector,
            FeatureTable& features, std::uint64_t row_memory);
 
+  int layer() const { return layer_; }
   bool wants(const std::string& record) const {
     return choice_.per == "feature" ? features_.wants(record) : selector_.wants(record);
   }

@@ -3,8 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <limits>
 #include <utility>
 
@@ -222,41 +220,6 @@ void check_memory(const CommonOptions& options, std::uint64_t needed, const std:
                   with_commas(static_cast<std::int64_t>(limit.bytes)) +
                   (limit.by_option ? " allowed by --max-memory" : " available") +
                   "; use a smaller model, shorter records or a machine with more memory");
-}
-
-double calibrate_seconds_per_row(Session& session, std::int64_t rows) {
-  const std::int64_t sample = std::clamp<std::int64_t>(rows, 1, 16384);
-  std::vector<Token> tokens(static_cast<std::size_t>(sample));
-  std::uint32_t state = 1;
-  for (Token& token : tokens) {
-    state = state * 1664525u + 1013904223u;
-    token = static_cast<Token>(state >> 30);
-  }
-  TokenView view;
-  view.tokens = tokens.data();
-  view.length = sample;
-  const std::int64_t row = 0;
-  float log_probs[kBases];
-  double best = 0;
-  for (int run = 0; run < 2; ++run) {  // the first one warms up
-    const auto start = std::chrono::steady_clock::now();
-    session.log_probs({&view, 1}, {&row, 1}, log_probs);
-    best = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-  return best / static_cast<double>(sample);
-}
-
-void print_dry_run(const CommonOptions& options, const Session& session, const DryRun& plan) {
-  std::printf("device\t%s\n", session.device_name().c_str());
-  std::printf("threads\t%d\n", session.threads());
-  std::printf("records\t%lld\n", static_cast<long long>(plan.records));
-  std::printf("rows\t%lld\n", static_cast<long long>(plan.rows));
-  std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(plan.forward_rows));
-  std::printf("memory_bytes\t%llu\n", static_cast<unsigned long long>(plan.memory));
-  const std::uint64_t limit = memory_limit(options).bytes;
-  std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit));
-  std::printf("memory_fits\t%s\n", plan.memory <= limit ? "yes" : "no");
-  std::printf("expected_seconds\t%.1f\n", plan.seconds);
 }
 
 }  // namespace m5

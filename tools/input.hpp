@@ -118,15 +118,4 @@ void name_file(const std::string& file, Write write) {
   }
 }
 
-// Seconds one forward pass over so many rows takes, from a short run of at most 16,384 rows.
-double calibrate_seconds_per_row(Session& session, std::int64_t rows);
-
-// The lines both commands print for --dry-run.
-struct DryRun {
-  std::int64_t records = 0, rows = 0, forward_rows = 0;
-  std::uint64_t memory = 0;  // of the process, the greatest of any batch
-  double seconds = 0;
-};
-void print_dry_run(const CommonOptions& options, const Session& session, const DryRun& plan);
-
 }  // namespace m5

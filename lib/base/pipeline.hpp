@@ -45,9 +45,8 @@ class HandOver {
     return item_ && !cancelled_ ? &*item_ : nullptr;
   }
   void release() {
-    std::optional<Item> done;  // destroyed without the lock
     const std::lock_guard lock(mutex_);
-    done.swap(item_);
+    item_.reset();
     changed_.notify_all();
   }
   // Either side, or a third one: nobody waits any longer.

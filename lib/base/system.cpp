@@ -153,8 +153,14 @@ int available_cpus() {
 
 std::int64_t available_memory_bytes() {
   const auto kilobytes = field(slurp("/proc/meminfo"), "MemAvailable:");
-  const std::int64_t machine = kilobytes ? *kilobytes * 1024 : kNoLimit;
-  return std::min(machine, cgroup_memory_left(slurp("/proc/self/cgroup"), "/sys/fs/cgroup"));
+  std::int64_t left = kilobytes ? *kilobytes * 1024 : kNoLimit;
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur < std::uint64_t{1} << 60) {
+    const std::int64_t taken = field(slurp("/proc/self/status"), "VmSize:").value_or(0) * 1024;
+    left = std::min(left,
+                    std::max<std::int64_t>(0, static_cast<std::int64_t>(limit.rlim_cur) - taken));
+  }
+  return std::min(left, cgroup_memory_left(slurp("/proc/self/cgroup"), "/sys/fs/cgroup"));
 }
 
 std::int64_t peak_rss_bytes() {

@@ -6,8 +6,8 @@
 
 namespace m5 {
 
-// Bytes that can still be taken: MemAvailable and what the cgroup limits (v1, v2) leave; INT64_MAX
-// where nothing is known.
+// Bytes that can still be taken: MemAvailable, and what ulimit -v and the cgroup limits (v1, v2)
+// leave; INT64_MAX where nothing is known.
 std::int64_t available_memory_bytes();
 std::int64_t peak_rss_bytes();  // of this process so far
 std::int64_t rss_bytes();       // of this process now

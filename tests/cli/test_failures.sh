@@ -77,6 +77,38 @@ needed=$(awk '$1 == "memory_bytes" { print $2 }' .out)
 ok "what the dry run says is enough" score --max-memory "$needed" g.fa
 fails 6 "needs" "one byte less is not" score --max-memory $((needed - 1)) g.fa
 
+
+# One huge record is refused before it goes through the model: by --max-memory, and by what there is.
+{
+  echo '>huge'
+  head -c 8000000 /dev/zero | tr '\0' A
+  echo
+  cat g.fa
+} >huge.fa
+for command in score embed; do
+  ok "$command: dry run of a huge record" $command --dry-run huge.fa
+  needed=$(awk '$1 == "memory_bytes" { print $2 }' .out)
+  check "$command: the huge record counts" test "$needed" -gt 500000000
+  check "$command: it fits" grep -qx "$(printf 'memory_fits\tyes')" .out
+  ok "$command: dry run that does not fit" $command --dry-run --max-memory 500M huge.fa
+  check "$command: the limit" grep -qx "$(printf 'memory_available_bytes\t500000000')" .out
+  check "$command: it does not fit" grep -qx "$(printf 'memory_fits\tno')" .out
+  fails 6 "huge.fa: record 'huge': needs [0-9,]+ bytes, 500,000,000 allowed by --max-memory" \
+    "$command: huge, --max-memory" $command --max-memory 500M -o huge.tsv huge.fa
+  if (ulimit -v 500000 && "$M5" --version) >/dev/null 2>&1; then  # not with sanitizers
+    (
+      ulimit -v 500000
+      fails 6 "huge.fa: record 'huge': needs [0-9,]+ bytes, [0-9,]+ available" \
+        "$command: huge, ulimit -v" $command -o huge.tsv huge.fa
+      [ "$FAILED" = 0 ]
+    ) || fail "$command: huge, ulimit -v"
+  else
+    skip "ulimit -v"
+  fi
+  check "$command: nothing was written" test ! -e huge.tsv
+  no_temporaries "$command: huge"
+done
+
 fails 2 "passes" "--passes 0" score -k 0 g.fa
 fails 2 "unmasked" "--unmasked with passes" score --unmasked -k 3 g.fa
 fails 2 "metric" "--metric with tsv" score -O tsv --metric bits g.fa

@@ -1,0 +1,47 @@
+// --dry-run of m5 score and m5 embed: rows, memory, and the time expected from a short run over a
+// sample of the input.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "m5/session.hpp"
+#include "tools/input.hpp"
+#include "tools/options.hpp"
+
+namespace m5 {
+
+class DryRun {
+ public:
+  // The references must stay.
+  DryRun(const CommonOptions& options, const Session& session);
+
+  // memory: bytes the process takes when this batch goes through the model.
+  void add(const InputBatch& batch, std::uint64_t memory);
+  // Runs the sample, and prints the lines. one_pass: what the command does with sequences, once;
+  // passes: how often it does that.
+  using Pass = std::function<void(std::span<const TokenView>)>;
+  void print(int passes, const Pass& one_pass) const;
+
+ private:
+  // Long and short records go through the model at different rates.
+  struct Kind {
+    std::int64_t rows = 0;
+    std::vector<std::vector<Token>> sample;
+    std::vector<TokenView> views;  // of the sample
+    std::int64_t sample_rows = 0;
+  };
+  static double seconds_per_row(const Kind& kind, const Pass& one_pass);
+
+  const CommonOptions& options_;
+  const Session& session_;
+  const std::int64_t sample_rows_;
+  std::int64_t records_ = 0, rows_ = 0;
+  std::uint64_t memory_ = 0;   // the greatest of any batch
+  std::array<Kind, 2> kinds_;  // short, long
+};
+
+}  // namespace m5
