@@ -71,6 +71,7 @@ inline std::vector<double> zeros(std::int64_t count) {
 
 inline constexpr int kBenchmarkRows = 256;  // one block of the encoder
 
+void add_linear_cases(CaseSet set, std::vector<Case>& cases);  // linear_cases.cpp
 // The operations of the attention (attention_cases.cpp).
 void add_attention_cases(CaseSet set, std::vector<Case>& cases);
 

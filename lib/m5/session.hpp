@@ -24,8 +24,8 @@ struct SessionOptions {
 };
 
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
-// the sequences and the two precisions only: not on threads, block size or the other contexts in the
-// call.
+// the sequences and the two precisions only: not on threads, block size or the other contexts in
+// the call.
 class M5_API Session {
  public:
   Session(const Model& model, const SessionOptions& options);
