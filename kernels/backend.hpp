@@ -34,6 +34,7 @@ struct AttentionShape {
   double bound = 0;                // R
   int features = 0;                // F
   std::vector<double> polynomial;  // c_0..c_p
+  std::vector<double> weights;     // c_|f| |f|! / f! of the features: feature_weights(polynomial)
   int columns() const { return value_dim + 1; }
   std::int64_t state_size() const {
     return static_cast<std::int64_t>(features) * columns() * heads;
@@ -54,8 +55,9 @@ class Backend {
 
   virtual std::string name() const = 0;  // "cpu AVX3_ZEN4", "ref"
   virtual int workers() const = 0;
-  // Rows a worker should hold at a time, a multiple of kRunRows.
-  virtual int preferred_block_rows() const = 0;
+  // Rows a worker should hold at a time, a multiple of kRunRows, when its workspace takes row_bytes
+  // a row.
+  virtual int preferred_block_rows(std::int64_t row_bytes) const = 0;
   // Calls work(worker, tile) for every tile in [0, tiles), handed out in ascending order to free
   // workers; returns when all are done; rethrows the first exception.
   virtual void for_tiles(std::int64_t tiles,
@@ -178,9 +180,14 @@ extern template std::unique_ptr<Backend<double>> make_ref_backend<double>();
 
 struct CpuOptions {
   int threads = 1;
-  bool bf16 = false;  // matrix products of bf16 operands, fp32 sums
+  bool bf16 = false;   // matrix products of bf16 operands, fp32 sums
+  int block_rows = 0;  // preferred_block_rows(), whatever the row; 0: from the size of the cache
 };
+// Both heed M5_CPU_ISA: Error(kUsage) where the CPU or this build lacks what it names.
 std::unique_ptr<Backend<float>> make_cpu_backend(const CpuOptions& options);
+// Whether the products of bf16 are instructions of the CPU; elsewhere they are fp32 products of
+// rounded operands, which saves no time.
+bool cpu_has_native_bf16();
 
 // Owned memory of a backend. Views are plain pointers into it.
 template <class T, class U = T>

@@ -149,6 +149,7 @@ AttentionShape make_attention_shape(int heads, int value_dim, int order, double 
   shape.bound = bound;
   shape.features = static_cast<int>(monomials(order).size());
   shape.polynomial = minimax_exp(order, bound);
+  shape.weights = feature_weights(shape.polynomial);
   return shape;
 }
 

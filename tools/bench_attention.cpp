@@ -41,8 +41,7 @@ class LayerProbe {
     const LayerOffsets& at = table_.layers[static_cast<std::size_t>(layer)];
     parameters_ = kernels::Buffer<float>(backend, model.parameters.size());
     std::copy(model.parameters.begin(), model.parameters.end(), parameters_.data());
-    shape_ = {config_.heads, config_.value_dim(), config_.order,
-              config_.bound, config_.features(),  config_.coefficients};
+    shape_ = attention_shape(config_);
     query_ = backend.make_linear(config_.dim, query_columns(), Backend::kForward);
     key_value_ = backend.make_linear(config_.dim, key_value_columns(), Backend::kForward);
     backend.pack(*query_, parameters_.data() + at.query, nullptr);

@@ -113,7 +113,7 @@ int bench_ops(int argc, char** argv) {
       "that for their backward passes, monomials not counted (lib/nn/measured_peak.hpp)";
   Peak fp32(false);
   std::optional<Peak> half;
-  if (bf16) half.emplace(true);
+  if (bf16) half.emplace(kernels::cpu_has_native_bf16());
   const auto peak_of = [&](const kernels::Case& c) -> Peak& {
     return bf16 && multiplies_bf16(c) ? *half : fp32;
   };

@@ -98,7 +98,7 @@ void add_bench_output(CLI::App& app, BenchOptions& options) {
   add_verbosity(app, options.common);
 }
 
-bool parse_bench(CLI::App& app, int argc, char** argv, const BenchOptions& options) {
+bool parse_bench(CLI::App& app, int argc, char** argv, BenchOptions& options) {
   if (argc > 1 && !parse_command_line(app, argc, argv)) return false;
   check_common(options.common, "bench");
   if (!options.preset.empty() && !options.common.model.empty()) {

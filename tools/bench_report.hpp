@@ -50,7 +50,7 @@ struct BenchOptions {
 void add_bench_options(CLI::App& app, BenchOptions& options);
 void add_bench_output(CLI::App& app, BenchOptions& options);  // those about what is printed
 // Every option has a default: no argument at all is a valid command line. False after --help.
-bool parse_bench(CLI::App& app, int argc, char** argv, const BenchOptions& options);
+bool parse_bench(CLI::App& app, int argc, char** argv, BenchOptions& options);
 // --preset with fresh parameters, or the model of -m, or the bundled one; without one, preset nano.
 Model bench_model(const BenchOptions& options);
 // m5 version, command; model (name, file, sha256); device and, of a CPU, the instruction set

@@ -30,6 +30,7 @@ struct Settings {
   std::vector<int> threads;
   std::vector<std::string> modes;
   bool bf16 = false, bf16_residual = false;
+  int block_rows = 0;
   int repeats = 3;
   bool breakdown = false;
 };
@@ -175,10 +176,14 @@ void break_down(const Task& task, OperationTimes& times, const nlohmann::ordered
 }
 
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
-  const auto backend = kernels::make_cpu_backend({.threads = threads, .bf16 = settings.bf16});
+  const auto backend = kernels::make_cpu_backend(
+      {.threads = threads, .bf16 = settings.bf16, .block_rows = settings.block_rows});
+  const int block_rows = backend->preferred_block_rows(block_row_bytes(model.config));
   describe_device(report, *backend);
-  MeasuredPeak peak(threads, settings.bf16,
-                    MeasuredPeak::shapes_of(model.config, backend->preferred_block_rows()));
+  report.meta["block_rows"] = block_rows;
+  // Where bf16 is emulated, the products are those of fp32.
+  MeasuredPeak peak(threads, settings.bf16 && kernels::cpu_has_native_bf16(),
+                    MeasuredPeak::shapes_of(model.config, block_rows));
   peak.measure(kPeakSeconds);
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
@@ -259,13 +264,16 @@ int bench_speed(int argc, char** argv) {
                "a second table: CPU time by operation, of a run of its own");
   add_device(app, options.common);
   add_residual(app, options.common);
+  add_block_rows(app, options.common);
   add_bench_options(app, options);
   if (!parse_bench(app, argc, argv, options)) return 0;
   settings.lengths = parse_lengths(lengths, false);
   settings.threads = parse_threads(threads);
   settings.modes = parse_modes(modes);
   settings.bf16_residual = options.common.residual == "bf16";
-  settings.bf16 = session_options(options.common).precision == Precision::kBf16;
+  const SessionOptions session = session_options(options.common);
+  settings.bf16 = session.precision == Precision::kBf16;
+  settings.block_rows = session.block_rows;
   if (options.common.device == "ref") {
     throw Error(ErrorKind::kUsage,
                 "--device ref: the reference is an oracle, its speed means nothing");
@@ -276,6 +284,8 @@ int bench_speed(int argc, char** argv) {
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);
   report.meta["device"] = "";
   report.meta["isa"] = "";
+  report.meta["precision"] = options.common.precision;
+  report.meta["block_rows"] = 0;
   report.meta["cpus"] = available_cpus();
   report.meta["repeats"] = settings.repeats;
   report.meta["peak_rss"] =

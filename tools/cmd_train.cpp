@@ -127,6 +127,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--seed", s.seed, "seed of weights, windows and masks [1]")->check(whole_number);
   add_threads(app, o.common);
   add_device(app, o.common);
+  add_block_rows(app, o.common);
   add_topology(app, o.common);
   add_input(app, o.common);
   add_dry_run(app, o.common);
@@ -160,9 +161,6 @@ void check_options(Options& o) {
   o.settings.curriculum = make_curriculum(o.segment_lengths, o.steps);
   o.settings.device = o.common.device == "ref" ? "ref" : "cpu";
   o.settings.precision = o.common.precision;
-  if (o.settings.device == "ref" && o.common.precision == "bf16") {
-    throw Error(ErrorKind::kUsage, "--device ref computes in fp32 only");
-  }
   o.settings.check();
   if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
   // The checkpoint is removed in the end: were it also the model, nothing would be left.
@@ -193,8 +191,9 @@ std::unique_ptr<kernels::Backend<float>> make_backend(const Options& o) {
   const SessionOptions session = session_options(o.common);
   if (session.device == "ref") return kernels::make_ref_backend<float>();
   const int threads = session.threads > 0 ? session.threads : available_cpus();
-  return kernels::make_cpu_backend(
-      {.threads = threads, .bf16 = session.precision == Precision::kBf16});
+  return kernels::make_cpu_backend({.threads = threads,
+                                    .bf16 = session.precision == Precision::kBf16,
+                                    .block_rows = session.block_rows});
 }
 
 GenomeStore load(const Options& o, const std::vector<std::string>& files) {

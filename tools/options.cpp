@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "base/system.hpp"
+#include "kernels/backend.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 
@@ -35,9 +36,26 @@ void add_device(CLI::App& app, CommonOptions& options) {
       ->option_text("NAME")
       ->check(CLI::IsMember({"cpu", "cuda", "auto", "ref"}));
   app.add_option("--precision", options.precision,
-                 "fp32 (default) or bf16 (bf16 operands, fp32 sums)")
+                 "fp32 (default), bf16 (bf16 operands, fp32 sums), or auto: bf16 if the CPU has it")
       ->option_text("NAME")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+      ->check(CLI::IsMember({"fp32", "bf16", "auto"}));
+}
+
+namespace {
+std::string block_of_rows(const std::string& text) {
+  std::int64_t rows = 0;
+  const bool whole = CLI::detail::lexical_cast(text, rows);
+  if (whole && rows >= 128 && rows <= 65536 && rows % 128 == 0) return {};
+  return "'" + text + "' is not a multiple of 128 from 128 to 65536";
+}
+}  // namespace
+
+void add_block_rows(CLI::App& app, CommonOptions& options) {
+  app.add_option("--block-rows", options.block_rows,
+                 "rows a worker holds at a time, a multiple of 128; changes speed and memory only")
+      ->option_text("INT")
+      ->check(block_of_rows)
+      ->group("Advanced options");
 }
 
 void add_residual(CLI::App& app, CommonOptions& options) {
@@ -89,6 +107,7 @@ void add_run(CLI::App& app, CommonOptions& options) {
   add_threads(app, options);
   add_device(app, options);
   add_residual(app, options);
+  add_block_rows(app, options);
   add_dry_run(app, options);
   add_input(app, options);
   add_header(app, options);
@@ -163,13 +182,26 @@ bool parse_command_line(CLI::App& app, int argc, char** argv) {
   return true;
 }
 
-void check_common(const CommonOptions& options, const std::string& word) {
+void check_common(CommonOptions& options, const std::string& word) {
   set_log(options.verbosity, word);
   if (options.output.empty()) {
     throw Error(ErrorKind::kUsage, "--output: the name is empty (- is standard output)");
   }
   if (options.circular && options.linear) {
     throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
+  }
+  if (options.device == "ref") {
+    if (options.precision == "bf16") {
+      throw Error(ErrorKind::kUsage, "--device ref computes in fp32 only");
+    }
+    options.precision = "fp32";
+  } else if (options.precision == "auto") {
+    options.precision = kernels::cpu_has_native_bf16() ? "bf16" : "fp32";
+    log_info("--precision auto: " + options.precision);
+  } else if (options.precision == "bf16" && !kernels::cpu_has_native_bf16()) {
+    log_warning(
+        "--precision bf16: this CPU has no bf16 products; rounding the operands of fp32 "
+        "products takes longer than --precision fp32");
   }
 }
 
@@ -182,6 +214,7 @@ SessionOptions session_options(const CommonOptions& options) {
   SessionOptions session;
   session.threads = options.threads;
   session.device = options.device;
+  session.block_rows = options.block_rows;
   session.precision = options.precision == "bf16" ? Precision::kBf16 : Precision::kFp32;
   session.bf16_residual = options.residual == "bf16";
   return session;

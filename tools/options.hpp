@@ -16,7 +16,9 @@ struct CommonOptions {
   std::string output = "-";  // "-": stdout
   int threads = 0;           // all worker threads; 0: the CPUs this process may use
   std::string device = "cpu";
-  std::string precision = "fp32", residual = "fp32";
+  std::string precision = "fp32";  // "bf16"; "auto" until check_common has chosen
+  std::string residual = "fp32";
+  int block_rows = 0;                     // 0: chosen for the cache of the machine
   bool circular = false, linear = false;  // neither: what the header of each record says
   std::string context = "record";         // or "file"
   bool skip_empty = false, allow_no_eof = false;
@@ -27,17 +29,18 @@ struct CommonOptions {
 };
 
 // One call per group; each adds the options named in the comment.
-void add_model(CLI::App& app, CommonOptions& options);      // -m/--model
-void add_output(CLI::App& app, CommonOptions& options);     // -o/--output
-void add_threads(CLI::App& app, CommonOptions& options);    // -@/--threads
-void add_device(CLI::App& app, CommonOptions& options);     // --device, --precision
-void add_residual(CLI::App& app, CommonOptions& options);   // --residual
-void add_topology(CLI::App& app, CommonOptions& options);   // --circular, --linear
-void add_context(CLI::App& app, CommonOptions& options);    // --context
-void add_input(CLI::App& app, CommonOptions& options);      // --skip-empty, --allow-no-eof
-void add_header(CLI::App& app, CommonOptions& options);     // --no-header, --no-PG
-void add_dry_run(CLI::App& app, CommonOptions& options);    // --dry-run, --max-memory
-void add_verbosity(CLI::App& app, CommonOptions& options);  // --verbosity
+void add_model(CLI::App& app, CommonOptions& options);       // -m/--model
+void add_output(CLI::App& app, CommonOptions& options);      // -o/--output
+void add_threads(CLI::App& app, CommonOptions& options);     // -@/--threads
+void add_device(CLI::App& app, CommonOptions& options);      // --device, --precision
+void add_block_rows(CLI::App& app, CommonOptions& options);  // --block-rows
+void add_residual(CLI::App& app, CommonOptions& options);    // --residual
+void add_topology(CLI::App& app, CommonOptions& options);    // --circular, --linear
+void add_context(CLI::App& app, CommonOptions& options);     // --context
+void add_input(CLI::App& app, CommonOptions& options);       // --skip-empty, --allow-no-eof
+void add_header(CLI::App& app, CommonOptions& options);      // --no-header, --no-PG
+void add_dry_run(CLI::App& app, CommonOptions& options);     // --dry-run, --max-memory
+void add_verbosity(CLI::App& app, CommonOptions& options);   // --verbosity
 // The groups that end the help of a command which runs a model over sequences: --context to
 // --verbosity.
 void add_run(CLI::App& app, CommonOptions& options);
@@ -60,8 +63,9 @@ void prepare_app(CLI::App& app, const std::string& word, const std::string& desc
 // at all prints it on stderr and throws. Throws Error(kUsage) with one line. Call
 // check_common afterwards.
 bool parse_command_line(CLI::App& app, int argc, char** argv);
-// Contradictions between common options: Error(kUsage). Sets up the log for `m5 WORD`.
-void check_common(const CommonOptions& options, const std::string& word);
+// Contradictions between common options: Error(kUsage). Sets up the log for `m5 WORD` and puts what
+// was chosen in the place of --precision auto.
+void check_common(CommonOptions& options, const std::string& word);
 
 // The session options of the common options. Throws Error(kResource) for --device cuda in a build
 // without it.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/by_lanes.hpp"
 #include "kernels/cpu/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -400,32 +401,24 @@ void pull_back_lanes(D d, Scratch& scratch, const AttentionShape& shape, int n, 
   }
 }
 
-// Full vectors where they divide the heads, else vectors of 8: heads are a multiple of 8.
-#define M5_BY_LANES(function, ...)                                    \
-  const hn::ScalableTag<float> full;                                  \
-  if (static_cast<std::size_t>(shape.heads) % hn::Lanes(full) == 0) { \
-    function(full, __VA_ARGS__);                                      \
-  } else {                                                            \
-    function(hn::CappedTag<float, 8>(), __VA_ARGS__);                 \
-  }
-
 void accumulate(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
                 std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit,
                 double* state) {
-  M5_BY_LANES(accumulate_lanes, scratch, shape, n, z, z_stride, u, u_stride, unit, state)
+  M5_BY_LANES(shape.heads, accumulate_lanes, scratch, shape, n, z, z_stride, u, u_stride, unit,
+              state);
 }
 void apply(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
            std::int64_t z_stride, const float* state, int columns, float* out,
            std::int64_t out_stride) {
-  M5_BY_LANES(apply_lanes, scratch, shape, n, z, z_stride, state, columns, out, out_stride)
+  M5_BY_LANES(shape.heads, apply_lanes, scratch, shape, n, z, z_stride, state, columns, out,
+              out_stride);
 }
 void pull_back(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
                std::int64_t z_stride, const float* state, const float* u, std::int64_t u_stride,
                bool unit, float* dz, std::int64_t dz_stride) {
-  M5_BY_LANES(pull_back_lanes, scratch, shape, n, z, z_stride, state, u, u_stride, unit, dz,
-              dz_stride)
+  M5_BY_LANES(shape.heads, pull_back_lanes, scratch, shape, n, z, z_stride, state, u, u_stride,
+              unit, dz, dz_stride);
 }
-#undef M5_BY_LANES
 
 }  // namespace HWY_NAMESPACE
 }  // namespace m5::kernels::simd

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/targets.hpp"
 
+#include "kernels/cpu/by_lanes.hpp"
 #include "kernels/cpu/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -102,31 +103,21 @@ void bound_backward_lanes(D d, const AttentionShape& shape, int n, std::int64_t 
   }
 }
 
-// Full vectors where they divide the heads, else vectors of 8: heads are a multiple of 8.
-#define M5_BY_LANES(function, ...)                                    \
-  const hn::ScalableTag<float> full;                                  \
-  if (static_cast<std::size_t>(shape.heads) % hn::Lanes(full) == 0) { \
-    function(full, __VA_ARGS__);                                      \
-  } else {                                                            \
-    function(hn::CappedTag<float, 8>(), __VA_ARGS__);                 \
-  }
-
 void divide(const AttentionShape& shape, int n, const float* u, float* o, float* weight) {
-  M5_BY_LANES(divide_lanes, shape, n, u, o, weight)
+  M5_BY_LANES(shape.heads, divide_lanes, shape, n, u, o, weight);
 }
 void divide_backward(const AttentionShape& shape, int n, const float* o, const float* weight,
                      const float* d_o, float* du) {
-  M5_BY_LANES(divide_backward_lanes, shape, n, o, weight, d_o, du)
+  M5_BY_LANES(shape.heads, divide_backward_lanes, shape, n, o, weight, d_o, du);
 }
 void bound(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
            float* bounded) {
-  M5_BY_LANES(bound_lanes, shape, n, stride, z, bounded)
+  M5_BY_LANES(shape.heads, bound_lanes, shape, n, stride, z, bounded);
 }
 void bound_backward(const AttentionShape& shape, int n, std::int64_t stride, const float* z,
                     const float* d_bounded, float* dz) {
-  M5_BY_LANES(bound_backward_lanes, shape, n, stride, z, d_bounded, dz)
+  M5_BY_LANES(shape.heads, bound_backward_lanes, shape, n, stride, z, d_bounded, dz);
 }
-#undef M5_BY_LANES
 
 }  // namespace HWY_NAMESPACE
 }  // namespace m5::kernels::simd

@@ -8,31 +8,38 @@
 
 #include "base/thread_pool.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/cpu/cache.hpp"
 #include "kernels/cpu/onednn.hpp"
 #include "kernels/cpu/simd.hpp"
-#include "kernels/math/monomials.hpp"
 #include "m5/error.hpp"
 
 namespace m5::kernels {
 namespace {
+
+void heed_forced_isa() {
+  if (const char* isa = std::getenv("M5_CPU_ISA"); isa && *isa) {
+    simd::force_isa(isa);
+    cap_onednn_isa(simd::chosen_isa());
+  }
+}
 
 class CpuBackend final : public Backend<float> {
  public:
   explicit CpuBackend(const CpuOptions& options)
       : pool_(options.threads),
         scratch_(static_cast<std::size_t>(options.threads)),
-        bf16_(options.bf16) {
-    if (const char* isa = std::getenv("M5_CPU_ISA"); isa && *isa) {
-      simd::force_isa(isa);
-      cap_onednn_isa(simd::chosen_isa());
-    }
+        bf16_(options.bf16),
+        block_rows_(options.block_rows) {
+    heed_forced_isa();
   }
 
   std::string name() const override {
     return "cpu " + simd::chosen_isa() + (bf16_ ? ", bf16" : ", fp32");
   }
   int workers() const override { return pool_.size(); }
-  int preferred_block_rows() const override { return 256; }
+  int preferred_block_rows(std::int64_t row_bytes) const override {
+    return block_rows_ > 0 ? block_rows_ : block_rows_for(level2_cache_bytes(), row_bytes);
+  }
 
   void for_tiles(std::int64_t tiles, const std::function<void(int, std::int64_t)>& work) override {
     pool_.run(tiles, [&](int worker, std::int64_t tile) {
@@ -73,7 +80,12 @@ class CpuBackend final : public Backend<float> {
   }
   void linear_backward_weight(int, int in, int out, int n, const float* x, const float* dy,
                               float* d_weight, float* d_bias) override {
-    add_outer_product(in, out, n, x, dy, d_weight);
+    // By runs, so that the sums do not depend on the size of the blocks.
+    for (int start = 0; start < n; start += kRunRows) {
+      add_outer_product(in, out, std::min(kRunRows, n - start),
+                        x + static_cast<std::int64_t>(start) * in,
+                        dy + static_cast<std::int64_t>(start) * out, d_weight);
+    }
     if (d_bias) simd::add_column_sums(n, out, dy, d_bias);
   }
 
@@ -134,7 +146,7 @@ class CpuBackend final : public Backend<float> {
     simd::accumulate(scratch(worker), shape, n, z, z_stride, u, u_stride, unit_column, state);
   }
   void attention_scale(const AttentionShape& shape, const double* state, float* scaled) override {
-    const std::vector<double> weights = feature_weights(shape.polynomial);
+    const std::vector<double>& weights = shape.weights;
     const std::int64_t size = static_cast<std::int64_t>(shape.columns()) * shape.heads;
     for (std::size_t f = 0; f < weights.size(); ++f) {
       for (std::int64_t i = 0; i < size; ++i) {
@@ -209,12 +221,18 @@ class CpuBackend final : public Backend<float> {
   ThreadPool pool_;
   std::vector<Scratch> scratch_;
   const bool bf16_;
+  const int block_rows_;
 };
 
 }  // namespace
 
 std::unique_ptr<Backend<float>> make_cpu_backend(const CpuOptions& options) {
   return std::make_unique<CpuBackend>(options);
+}
+
+bool cpu_has_native_bf16() {
+  heed_forced_isa();
+  return onednn_has_native_bf16();
 }
 
 }  // namespace m5::kernels

@@ -1,6 +1,7 @@
 #include "kernels/cpu/onednn.hpp"
 
 #include <array>
+#include <bit>
 #include <csignal>
 #include <dnnl.hpp>
 #include <map>
@@ -71,11 +72,13 @@ void append_gelu(dnnl::post_ops& ops) {
   ops.append_eltwise(dnnl::algorithm::eltwise_gelu_tanh, 0.f, 0.f);
 }
 void append_sum(dnnl::post_ops& ops) { ops.append_sum(1.f); }
+constexpr dnnl::cpu_isa kEveryIsa = dnnl::cpu_isa::isa_default;
 #else
 void append_gelu(dnnl::post_ops& ops) {
   ops.append_eltwise(1.f, dnnl::algorithm::eltwise_gelu_tanh, 0.f, 0.f);
 }
 void append_sum(dnnl::post_ops& ops) { ops.append_sum(1.f); }
+constexpr dnnl::cpu_isa kEveryIsa = dnnl::cpu_isa::all;
 #endif
 
 dnnl::matmul::primitive_desc matmul_desc(const memory::desc& src, const memory::desc& weights,
@@ -92,10 +95,24 @@ dnnl::matmul::primitive_desc matmul_desc(const memory::desc& src, const memory::
 #endif
 }
 
+// to[i] = from[i] rounded to bf16, to nearest, ties to even. NaN stays NaN.
+void round_to_bf16(std::int64_t count, const float* from, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
+    const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    to[i] = std::bit_cast<float>(is_nan ? bits | 0x00400000u : rounded);
+  }
+}
+
+// Operands of bf16 as they are, where the CPU multiplies them; elsewhere as rounded fp32: the same
+// products and sums of fp32, at the speed of fp32 instead of that of oneDNN's emulation.
+enum class Operands { kFp32, kBf16, kRounded };
+
 // y[M][out] = x[M][in] B[in][out], one packed B and a primitive for each M and epilogue.
 class Product {
  public:
-  Product(int in, int out, bool bf16) : in_(in), out_(out), bf16_(bf16) {}
+  Product(int in, int out, Operands operands) : in_(in), out_(out), operands_(operands) {}
 
   void pack(const float* weight, Tag layout, const float* bias) {
     std::lock_guard lock(mutex_);
@@ -105,6 +122,12 @@ class Product {
       const auto pd = descriptor(kPackRows, Then::kStore, bias != nullptr,
                                  memory::desc(dims, type(), Tag::any));
       packed_ = memory(pd.weights_desc(), engine());
+    }
+    std::vector<float> rounded;
+    if (operands_ == Operands::kRounded) {
+      rounded.resize(static_cast<std::size_t>(in_) * static_cast<std::size_t>(out_));
+      round_to_bf16(static_cast<std::int64_t>(rounded.size()), weight, rounded.data());
+      weight = rounded.data();
     }
     memory source({dims, Type::f32, layout}, engine(), const_cast<float*>(weight));
     dnnl::reorder(source, packed_).execute(stream(), source, packed_);
@@ -117,10 +140,15 @@ class Product {
     const Entry& entry = find(rows, then);
     const memory::desc src_desc({rows, in_}, type(), Tag::ab);
     memory src(src_desc, engine(), const_cast<float*>(x));
-    if (bf16_) {
-      memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), const_cast<float*>(x));
+    if (operands_ != Operands::kFp32) {
       src = memory(src_desc, engine(), thread_bytes(1, src_desc.get_size()).data());
+    }
+    if (operands_ == Operands::kBf16) {
+      memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), const_cast<float*>(x));
       entry.convert.execute(stream(), {{DNNL_ARG_FROM, wide}, {DNNL_ARG_TO, src}});
+    } else if (operands_ == Operands::kRounded) {
+      round_to_bf16(static_cast<std::int64_t>(rows) * in_, x,
+                    static_cast<float*>(src.get_data_handle()));
     }
     memory dst({{rows, out_}, Type::f32, Tag::ab}, engine(), y);
     memory scratch(entry.scratch, engine(), thread_bytes(0, entry.scratch.get_size() + 1).data());
@@ -147,7 +175,7 @@ class Product {
     bool keeps_stack_pointer = false;
   };
 
-  Type type() const { return bf16_ ? Type::bf16 : Type::f32; }
+  Type type() const { return operands_ == Operands::kBf16 ? Type::bf16 : Type::f32; }
 
   dnnl::matmul::primitive_desc descriptor(int rows, Then then, bool with_bias,
                                           const memory::desc& weights) const {
@@ -172,7 +200,7 @@ class Product {
                     {},
                     pd.scratchpad_desc(),
                     std::string_view(pd.impl_info_str()).starts_with("brg")};
-      if (bf16_) {
+      if (operands_ == Operands::kBf16) {
         const memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), nullptr);
         const memory narrow({{rows, in_}, Type::bf16, Tag::ab}, engine(), nullptr);
         at->second.convert = dnnl::reorder(wide, narrow);
@@ -182,7 +210,7 @@ class Product {
   }
 
   const int in_, out_;
-  const bool bf16_;
+  const Operands operands_;
   memory packed_;
   std::vector<float> bias_;
   mutable std::mutex mutex_;
@@ -192,8 +220,9 @@ class Product {
 }  // namespace
 
 struct OneDnnLinear::Impl {
-  Impl(int in_, int out_, bool backward, bool bf16) : in(in_), out(out_), forward(in_, out_, bf16) {
-    if (backward) backward_product = std::make_unique<Product>(out_, in_, bf16);
+  Impl(int in_, int out_, bool backward, Operands operands)
+      : in(in_), out(out_), forward(in_, out_, operands) {
+    if (backward) backward_product = std::make_unique<Product>(out_, in_, operands);
   }
   int in, out;
   Product forward;                            // x W^T
@@ -201,7 +230,10 @@ struct OneDnnLinear::Impl {
 };
 
 OneDnnLinear::OneDnnLinear(int in, int out, bool backward, bool bf16)
-    : impl_(std::make_unique<Impl>(in, out, backward, bf16)) {}
+    : impl_(std::make_unique<Impl>(in, out, backward,
+                                   !bf16                      ? Operands::kFp32
+                                   : onednn_has_native_bf16() ? Operands::kBf16
+                                                              : Operands::kRounded)) {}
 OneDnnLinear::~OneDnnLinear() = default;
 
 void OneDnnLinear::pack(const float* weight, const float* bias) try {
@@ -240,7 +272,7 @@ void use_one_thread() {
 
 void cap_onednn_isa(const std::string& highway_target) {
   const auto isa = highway_target.starts_with("AVX3") || highway_target.starts_with("AVX10")
-                       ? dnnl::cpu_isa::all
+                       ? kEveryIsa
                    : highway_target == "AVX2" ? dnnl::cpu_isa::avx2
                                               : dnnl::cpu_isa::sse41;
   // Refused once a primitive exists: then the products stay as they are.
@@ -252,10 +284,28 @@ std::string onednn_version() {
   return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
 }
 
-bool cpu_has_native_bf16() {
+bool onednn_has_native_bf16() {
+#if defined(__x86_64__)
   const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
   return (isa & bf16) == bf16;
+#else
+  // Other CPUs have no name in oneDNN: native is what is more than its plain loops.
+  static const bool native = [] {
+    try {
+      const auto desc = [](int rows, int columns, Type type, Tag tag) {
+        return memory::desc({rows, columns}, type, tag);
+      };
+      const auto pd =
+          matmul_desc(desc(128, 64, Type::bf16, Tag::ab), desc(64, 64, Type::bf16, Tag::any), {},
+                      desc(128, 64, Type::f32, Tag::ab), {});
+      return !std::string_view(pd.impl_info_str()).starts_with("ref");
+    } catch (const dnnl::error&) {
+      return false;
+    }
+  }();
+  return native;
+#endif
 }
 
 }  // namespace m5::kernels

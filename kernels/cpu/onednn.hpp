@@ -32,6 +32,6 @@ void use_one_thread();
 // Caps the instruction set to match a forced one (before the first product).
 void cap_onednn_isa(const std::string& highway_target);
 std::string onednn_version();
-bool cpu_has_native_bf16();
+bool onednn_has_native_bf16();
 
 }  // namespace m5::kernels

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/by_lanes.hpp"
 #include "kernels/cpu/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -237,56 +238,48 @@ void head_backward_lanes(D d, int dim, int n, const float* h, const float* weigh
   }
 }
 
-// Full vectors where they divide the row, else vectors of 8: rows are a multiple of 8.
-#define M5_BY_LANES(function, count, ...)                       \
-  const hn::ScalableTag<float> full;                            \
-  if (static_cast<std::size_t>(count) % hn::Lanes(full) == 0) { \
-    function(full, count, __VA_ARGS__);                         \
-  } else {                                                      \
-    function(hn::CappedTag<float, 8>(), count, __VA_ARGS__);    \
-  }
-
 void embed(int n, int dim, int w, const std::uint8_t* window, const float* table, const float* bias,
            float* x) {
-  M5_BY_LANES(embed_lanes, dim, n, w, window, table, bias, x)
+  M5_BY_LANES(dim, embed_lanes, dim, n, w, window, table, bias, x);
 }
 void embed_backward(int n, int dim, int w, const std::uint8_t* window, const float* dx,
                     float* d_table, float* d_bias) {
-  M5_BY_LANES(embed_backward_lanes, dim, n, w, window, dx, d_table, d_bias)
+  M5_BY_LANES(dim, embed_backward_lanes, dim, n, w, window, dx, d_table, d_bias);
 }
 void norm(int n, int dim, float epsilon, const float* x, const float* gain, float* y) {
-  M5_BY_LANES(norm_lanes, dim, n, epsilon, x, gain, y)
+  M5_BY_LANES(dim, norm_lanes, dim, n, epsilon, x, gain, y);
 }
 void norm_backward(int n, int dim, float epsilon, const float* x, const float* gain,
                    const float* dy, float* dx, float* d_gain) {
-  M5_BY_LANES(norm_backward_lanes, dim, n, epsilon, x, gain, dy, dx, d_gain)
+  M5_BY_LANES(dim, norm_backward_lanes, dim, n, epsilon, x, gain, dy, dx, d_gain);
 }
-void gelu(std::int64_t count, const float* x, float* y) { M5_BY_LANES(gelu_lanes, count, x, y) }
+void gelu(std::int64_t count, const float* x, float* y) {
+  M5_BY_LANES(count, gelu_lanes, count, x, y);
+}
 void gelu_backward(std::int64_t count, const float* x, const float* dy, float* dx) {
-  M5_BY_LANES(gelu_backward_lanes, count, x, dy, dx)
+  M5_BY_LANES(count, gelu_backward_lanes, count, x, dy, dx);
 }
 void local_conv(int n, int dim, int width, int dilation, const float* window, const float* weight,
                 bool flip, float* y) {
-  M5_BY_LANES(local_conv_lanes, dim, n, width, dilation, window, weight, flip, y)
+  M5_BY_LANES(dim, local_conv_lanes, dim, n, width, dilation, window, weight, flip, y);
 }
 void local_conv_backward_weight(int n, int dim, int width, int dilation, const float* window,
                                 const float* dy, float* d_weight) {
-  M5_BY_LANES(local_conv_backward_weight_lanes, dim, n, width, dilation, window, dy, d_weight)
+  M5_BY_LANES(dim, local_conv_backward_weight_lanes, dim, n, width, dilation, window, dy, d_weight);
 }
 void add_column_sums(int n, int dim, const float* x, float* sums) {
-  M5_BY_LANES(add_column_sums_lanes, dim, n, x, sums)
+  M5_BY_LANES(dim, add_column_sums_lanes, dim, n, x, sums);
 }
 void head(int n, int dim, const float* h, const float* weight, const float* bias,
           float* log_probs) {
-  M5_BY_LANES(head_lanes, dim, n, h, weight, bias, log_probs)
+  M5_BY_LANES(dim, head_lanes, dim, n, h, weight, bias, log_probs);
 }
 void head_backward(int n, int dim, const float* h, const float* weight, const float* log_probs,
                    const std::uint8_t* target, float scale, float* dh, float* d_weight,
                    float* d_bias) {
-  M5_BY_LANES(head_backward_lanes, dim, n, h, weight, log_probs, target, scale, dh, d_weight,
-              d_bias)
+  M5_BY_LANES(dim, head_backward_lanes, dim, n, h, weight, log_probs, target, scale, dh, d_weight,
+              d_bias);
 }
-#undef M5_BY_LANES
 
 }  // namespace HWY_NAMESPACE
 }  // namespace m5::kernels::simd

@@ -44,7 +44,7 @@ class RefBackend final : public RefAttention<T> {
 
   std::string name() const override { return "ref"; }
   int workers() const override { return 1; }
-  int preferred_block_rows() const override { return kRunRows; }
+  int preferred_block_rows(std::int64_t) const override { return kRunRows; }
 
   void for_tiles(std::int64_t tiles,
                  const std::function<void(int worker, std::int64_t tile)>& work) override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "kernels/math/monomials.hpp"
 #include "m5/error.hpp"
 #include "nn/encoder_impl.hpp"
 
@@ -17,6 +18,25 @@ ObjectiveResult& ObjectiveResult::operator+=(const ObjectiveResult& o) {
     correct[k] += o.correct[k];
   }
   return *this;
+}
+
+kernels::AttentionShape attention_shape(const ModelConfig& config) {
+  kernels::AttentionShape shape;
+  shape.heads = config.heads;
+  shape.value_dim = config.value_dim();
+  shape.order = config.order;
+  shape.bound = config.bound;
+  shape.features = config.features();
+  shape.polynomial = config.coefficients;
+  shape.weights = kernels::feature_weights(config.coefficients);
+  return shape;
+}
+
+std::int64_t block_row_bytes(const ModelConfig& c) {
+  const std::int64_t values = 3 * c.dim                                  // x, h, o
+                              + (2 * kKeyDim + c.value_dim()) * c.heads  // q, kv
+                              + c.ff_dim;                                // up
+  return values * static_cast<std::int64_t>(sizeof(float));
 }
 
 template <class T>
@@ -59,18 +79,13 @@ Encoder<T>::Impl::Impl(const ModelConfig& c, kernels::Backend<T>& b, bool train,
       table(c),
       backend(b),
       training(train),
-      block(block_rows > 0 ? block_rows : b.preferred_block_rows()),
-      bf16_residual(bf16) {
+      block(block_rows > 0 ? block_rows : b.preferred_block_rows(block_row_bytes(c))),
+      bf16_residual(bf16),
+      shape(attention_shape(c)) {
   if (block % kernels::kRunRows != 0) {
     throw Error(ErrorKind::kUsage,
                 "block rows must be a multiple of " + std::to_string(kernels::kRunRows));
   }
-  shape.heads = config.heads;
-  shape.value_dim = config.value_dim();
-  shape.order = config.order;
-  shape.bound = config.bound;
-  shape.features = config.features();
-  shape.polynomial = config.coefficients;
   parameters = Buffer<T>(backend, static_cast<std::size_t>(table.total));
   const auto use =
       training ? kernels::Backend<T>::kForwardAndBackward : kernels::Backend<T>::kForward;

@@ -33,6 +33,12 @@ struct ObjectiveResult {
   ObjectiveResult& operator+=(const ObjectiveResult& o);
 };
 
+// The attention of every layer of a model.
+kernels::AttentionShape attention_shape(const ModelConfig& config);
+
+// Bytes of the fp32 workspace that a forward pass uses for each row of a block.
+std::int64_t block_row_bytes(const ModelConfig& config);
+
 template <class T>
 class Encoder {
  public:

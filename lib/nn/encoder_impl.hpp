@@ -148,7 +148,7 @@ struct Encoder<T>::Impl {
   const int block;
   const bool bf16_residual;
   int group_layers = 1;  // k of the StagePlan
-  kernels::AttentionShape shape;
+  const kernels::AttentionShape shape;
   kernels::Buffer<T> parameters;
   std::vector<Layer> layers;
   std::vector<std::unique_ptr<Work>> workspaces;

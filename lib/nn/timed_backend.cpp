@@ -71,7 +71,9 @@ class TimedBackend final : public Backend<float> {
 
   std::string name() const override { return backend_.name(); }
   int workers() const override { return backend_.workers(); }
-  int preferred_block_rows() const override { return backend_.preferred_block_rows(); }
+  int preferred_block_rows(std::int64_t row_bytes) const override {
+    return backend_.preferred_block_rows(row_bytes);
+  }
   void for_tiles(std::int64_t tiles,
                  const std::function<void(int worker, std::int64_t tile)>& work) override {
     backend_.for_tiles(tiles, work);

@@ -15,7 +15,8 @@ _m5() {
   local values=""
   case $previous in
     --device) values="cpu cuda auto ref" ;;
-    --precision|--residual) values="fp32 bf16" ;;
+    --precision) values="fp32 bf16 auto" ;;
+    --residual) values="fp32 bf16" ;;
     --context) values="record file" ;;
     --strand) values="forward reverse both" ;;
     --metric) values="perplexity bits nll entropy" ;;
@@ -46,19 +47,19 @@ _m5() {
     score)
       options="$common $input --region --regions-file --output-fmt --passes --strand --metric --bin
         --digits --unmasked --summary --chrom-sizes --track-line --context --dry-run --max-memory
-        --residual --no-header --no-PG"
+        --residual --block-rows --no-header --no-PG"
       ;;
     embed)
       options="$common $input --region --regions-file --output-fmt --per --window --step --features
         --feature-type --layer --pool --dtype --context --dry-run --max-memory --residual
-        --no-header --no-PG"
+        --block-rows --no-header --no-PG"
       ;;
     train)
       options="--help --output --threads --device --precision --verbosity $input --list --preset
         --config --init --segment-length --steps --batch-tokens --accumulate --lr --min-lr --warmup
         --weight-decay --beta1 --beta2 --clip --mask-rate --mask-shares --reverse-complement --val
         --val-every --val-tokens --log --checkpoint --checkpoint-every --resume --seed --dry-run
-        --max-memory"
+        --max-memory --block-rows"
       ;;
     bench)
       if [ "$COMP_CWORD" -eq 2 ]; then
@@ -66,7 +67,10 @@ _m5() {
         return
       fi
       case ${COMP_WORDS[2]} in
-        speed) options="$common --preset --lengths --mode --repeats --residual --breakdown --json" ;;
+        speed)
+          options="$common --preset --lengths --mode --repeats --residual --block-rows --breakdown
+            --json"
+          ;;
         ops) options="--help --output --device --precision --verbosity --filter --repeats --json" ;;
         attention)
           options="$common --preset --lengths --layer --queries --skip-empty --allow-no-eof --json"

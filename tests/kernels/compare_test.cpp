@@ -13,7 +13,6 @@
 #include <map>
 
 #include "kernels/cases.hpp"
-#include "kernels/cpu/onednn.hpp"
 #include "kernels/cpu/simd.hpp"
 
 namespace m5::kernels {
@@ -80,7 +79,7 @@ std::vector<Setting> settings() {
   std::vector<Setting> all;
   for (const std::string& isa : simd::available_isas()) {
     all.push_back({isa, false});
-    if (all.size() == 1 && cpu_has_native_bf16()) all.push_back({isa, true});
+    all.push_back({isa, true});
   }
   return all;
 }

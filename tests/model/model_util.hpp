@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
-#include "kernels/cpu/onednn.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
 #include "nn/encoder.hpp"
@@ -69,10 +68,8 @@ inline std::vector<std::int64_t> all_rows(std::int64_t count) {
   return rows;
 }
 
-// The precisions of this machine: fp32, and bf16 where the CPU multiplies it.
-inline std::vector<bool> cpu_precisions() {
-  return kernels::cpu_has_native_bf16() ? std::vector<bool>{false, true} : std::vector<bool>{false};
-}
+// Whether bf16: both precisions work on every CPU.
+inline std::vector<bool> cpu_precisions() { return {false, true}; }
 
 // A backend and an encoder on it, with parameters set.
 template <class T>

@@ -80,6 +80,24 @@ TEST(Relations, BlockRowsChangeNothing) {
   }
 }
 
+TEST(Relations, BlockRowsChangeNoGradient) {
+  const Records records;
+  const auto batch = records.batch();
+  const ModelConfig config = conv_config();
+  const auto parameters = random_parameters(config, 6);
+  const Objective objective = some_objective(TestModel<float>::row_count(batch));
+  for (bool bf16 : cpu_precisions()) {
+    std::vector<double> expected;
+    for (int block : {128, 256, 384, 2048}) {
+      TestModel<float> model(config, parameters, cpu(2, bf16), true, block);
+      std::vector<double> gradient(parameters.size());
+      model.encoder.loss_and_gradient(batch, objective, 1, gradient.data());
+      if (block == 128) expected = gradient;
+      EXPECT_EQ(gradient, expected) << block;
+    }
+  }
+}
+
 TEST(Relations, TrainingAndInferenceAgree) {
   const Records records;
   const ModelConfig config = conv_config();
