@@ -7,6 +7,8 @@
 // stay separate rows in the order they were given, but for --per base, where they are merged.
 // Features come in the order of their file, and one that runs past the end of a circular record
 // wraps. The model reads the forward strand; the strand column repeats the annotation.
+#include <utility>
+
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
 #include "sinks/embed_sink.hpp"
@@ -134,8 +136,7 @@ int cmd_embed(int argc, char** argv) {
     keep = [&embedder](const std::string& name) { return embedder.wants(name); };
   }
   Pipeline<InputBatch, Embedded> pipeline;
-  BatchReader reader(plan.files, a.common, contexts_per_batch(session), keep,
-                     pipeline.stop_token());
+  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token());
   if (a.common.dry_run) {
     DryRun dry(a.common, session);
     for (InputBatch batch; reader.next(batch);) {
@@ -153,9 +154,15 @@ int cmd_embed(int argc, char** argv) {
     std::vector<Unit> units = embedder.units_of(batch);
     check_memory(a.common, embedder.memory(batch, units), batch_name(batch));
     const std::int64_t rows = batch.rows;
+    std::int64_t shown = 0;  // of the rows
+    session.on_layer([&](int done, int of) {
+      pipeline.check();
+      progress.add(rows * done / of - std::exchange(shown, rows * done / of));
+    });
     Embedded embedded =
         embedder.compute(std::move(batch), std::move(units), *sink, [&] { pipeline.check(); });
-    progress.add(rows);
+    session.on_layer({});
+    progress.add(rows - shown);
     return embedded;
   };
   pipeline.run([&](InputBatch& batch) { return reader.next(batch); }, compute,

@@ -7,6 +7,8 @@
 // record are sorted and merged, and printed in the order of the records. --summary counts whole
 // records.
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include "base/log.hpp"
 #include "base/output.hpp"
@@ -223,8 +225,7 @@ int cmd_score(int argc, char** argv) {
     keep = [&selector](const std::string& name) { return selector.wants(name); };
   }
   Pipeline<InputBatch, Scored> pipeline;
-  BatchReader reader(plan.files, a.common, contexts_per_batch(session), keep,
-                     pipeline.stop_token());
+  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token());
   if (a.common.dry_run) return dry_run(a, reader, session, scoring);
 
   ScoreSinkOptions sink_options;

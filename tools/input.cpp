@@ -14,10 +14,6 @@ namespace m5 {
 
 namespace {
 
-// Short records share a batch up to these limits. Results do not depend on the company.
-constexpr std::int64_t kBatchRows = 131072;
-constexpr std::uint64_t kBatchStates = 128'000'000;  // bytes of attention states
-
 bool exists(const std::string& path) {
   struct stat status;
   return stat(path.c_str(), &status) == 0;
@@ -71,18 +67,19 @@ InputPlan plan_input(const InputArguments& arguments) {
   return plan;
 }
 
-std::int64_t contexts_per_batch(const Session& session) {
-  const std::uint64_t one = session.memory_needed(0, 2) - session.memory_needed(0, 1);
-  return std::max<std::int64_t>(64, static_cast<std::int64_t>(kBatchStates / one));
+BatchLimits batch_limits(const Session& session) {
+  constexpr std::uint64_t kStates = 128'000'000;  // bytes
+  const auto per_worker = [&](std::int64_t n) { return n * session.threads(); };
+  const std::uint64_t state = session.memory_needed(0, 2) - session.memory_needed(0, 1);
+  const auto fitting = static_cast<std::int64_t>(kStates / std::max<std::uint64_t>(1, state));
+  return {std::max<std::int64_t>(131072, per_worker(8192)),
+          std::max({std::int64_t{64}, fitting, per_worker(16)})};
 }
 
 BatchReader::BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
-                         std::int64_t contexts_per_batch,
+                         const BatchLimits& limits,
                          std::function<bool(const std::string& name)> keep, std::stop_token stop)
-    : options_(options),
-      contexts_per_batch_(contexts_per_batch),
-      keep_(std::move(keep)),
-      reader_(files, [&] {
+    : options_(options), limits_(limits), keep_(std::move(keep)), reader_(files, [&] {
         SequenceReaderOptions reader;
         reader.skip_empty = options.skip_empty;
         reader.allow_no_eof = options.allow_no_eof;
@@ -113,7 +110,7 @@ bool BatchReader::next(InputBatch& batch) {
   batch = InputBatch{};
   const bool by_file = options_.context == "file";
   for (;;) {
-    if (!by_file && (batch.rows >= kBatchRows || batch.contexts >= contexts_per_batch_)) break;
+    if (!by_file && (batch.rows >= limits_.rows || batch.contexts >= limits_.contexts)) break;
     if (!has_pending_) {
       if (!next_record(pending_)) break;
       pending_file_ = file_index_;
@@ -123,7 +120,7 @@ bool BatchReader::next(InputBatch& batch) {
     if (!batch.records.empty()) {
       const bool full =
           by_file ? pending_file_ != batch_file_
-                  : batch.rows + length > kBatchRows || batch.contexts >= contexts_per_batch_;
+                  : batch.rows + length > limits_.rows || batch.contexts >= limits_.contexts;
       if (full) break;
     }
     batch_file_ = pending_file_;
@@ -200,8 +197,11 @@ std::string batch_name(const InputBatch& batch) {
 }
 
 std::uint64_t program_memory(const InputBatch& batch) {
-  constexpr std::uint64_t kProgram = 32'000'000;                 // measured: 20 to 25 MB
-  return kProgram + 4 * static_cast<std::uint64_t>(batch.rows);  // letters and tokens, twice
+  constexpr std::uint64_t kProgram = 32'000'000;  // measured: 20 to 25 MB
+  constexpr std::uint64_t kRecord = 512;          // names, views, and what the allocator adds
+  // Letters and tokens; and the same again of the next batch.
+  return kProgram + 2 * (2 * static_cast<std::uint64_t>(batch.rows) +
+                         kRecord * static_cast<std::uint64_t>(batch.records.size()));
 }
 
 MemoryLimit memory_limit(const CommonOptions& options) {

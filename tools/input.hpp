@@ -48,9 +48,12 @@ struct InputBatch {
   std::int64_t rows = 0, contexts = 0;
 };
 
-// Records a batch may have: so many that short ones fill the workers, and so few that their
-// attention states take little memory.
-std::int64_t contexts_per_batch(const Session& session);
+// Short records share a batch up to these limits: so many that all workers are busy, and so few
+// that their attention states take little memory. Results do not depend on the company.
+struct BatchLimits {
+  std::int64_t rows, contexts;
+};
+BatchLimits batch_limits(const Session& session);
 
 // Batches in the order of the input. With --context record a batch is one long record or several
 // short ones, each its own context; with --context file it is all records of one file, one context.
@@ -59,15 +62,15 @@ class BatchReader {
   // keep, when set: with --context record, records it refuses are read and checked, then dropped.
   // stop: SequenceReaderOptions.
   BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
-              std::int64_t contexts_per_batch,
-              std::function<bool(const std::string& name)> keep = {}, std::stop_token stop = {});
+              const BatchLimits& limits, std::function<bool(const std::string& name)> keep = {},
+              std::stop_token stop = {});
   bool next(InputBatch& batch);  // false after the last one
 
  private:
   bool next_record(InputRecord& record);
 
   CommonOptions options_;
-  std::int64_t contexts_per_batch_;
+  BatchLimits limits_;
   std::function<bool(const std::string&)> keep_;
   SequenceReader reader_;
   SequenceRecord raw_;

@@ -214,6 +214,11 @@ void Encoder<T>::keep_every(int layers) {
 }
 
 template <class T>
+void Encoder<T>::on_layer(std::function<void(int done, int of)> on_layer) {
+  impl_->on_layer = std::move(on_layer);
+}
+
+template <class T>
 void Encoder<T>::log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs) {
   typename Impl::Pass pass(*impl_, batch);
   impl_->run(pass, impl_->config.layers - 1, true);

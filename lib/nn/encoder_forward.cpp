@@ -223,6 +223,7 @@ void Encoder<T>::Impl::run(Pass& pass, int whole, bool next_keys) {
   for (int l = 0; l < pass.key_layers; ++l) {
     if (config.has_conv(l)) conv_sweep(pass, l);
     if (l < whole) layer_sweep(pass, l);
+    if (on_layer) on_layer(l + 1, pass.key_layers);
   }
 }
 

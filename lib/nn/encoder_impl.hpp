@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -85,6 +86,7 @@ struct Encoder<T>::Impl {
   void conv_sweep(Pass& pass, int l);
   void layer_sweep(Pass& pass, int l);  // query half and feed-forward of l, key half of l + 1
   void run(Pass& pass, int whole, bool next_keys);
+  std::function<void(int done, int of)> on_layer;  // may be empty
   void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
 
   void for_tiles(Pass& pass, const std::function<void(int worker, const Tile& tile)>& work_on);

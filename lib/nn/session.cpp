@@ -1,6 +1,7 @@
 #include "m5/session.hpp"
 
 #include <cmath>
+#include <utility>
 
 #include "base/system.hpp"
 #include "m5/error.hpp"
@@ -47,6 +48,10 @@ void Session::hidden(std::span<const TokenView> sequences, int layer, const RowS
                                        std::to_string(impl_->config.layers));
   }
   impl_->encoder.hidden(sequences, layer, sink);
+}
+
+void Session::on_layer(std::function<void(int done, int of)> on_layer) {
+  impl_->encoder.on_layer(std::move(on_layer));
 }
 
 std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts) const {

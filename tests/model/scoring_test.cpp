@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 
+#include "m5/error.hpp"
 #include "m5/model.hpp"
 
 namespace m5 {
@@ -132,6 +133,33 @@ TEST(Scoring, UnmaskedHidesNothing) {
     ASSERT_EQ(scores[0].log_p[at], want[r * kBases + tokens[at]]);
   }
   EXPECT_TRUE(scores[0].log_probs.empty());
+}
+
+TEST(Session, TellsOfEveryLayer) {
+  const Model model = tiny_model();
+  Session session(model, {});
+  const std::vector<Token> tokens = random_tokens(100, 4);
+  const TokenView view = view_of(tokens, 0);
+  const auto no_rows = [](std::int64_t, int, const float*) {};
+  std::vector<int> done;
+  session.on_layer([&](int layer, int of) {
+    EXPECT_EQ(of, 2);
+    done.push_back(layer);
+  });
+  const std::int64_t row = 0;
+  float log_probs[kBases];
+  session.log_probs({&view, 1}, {&row, 1}, log_probs);
+  EXPECT_EQ(done, (std::vector<int>{1, 2}));
+  done.clear();
+  session.hidden({&view, 1}, 2, no_rows);
+  EXPECT_EQ(done, (std::vector<int>{1, 2}));
+  // An exception ends the pass; the session can go on.
+  session.on_layer([](int, int) { throw Error(ErrorKind::kIo, "stop"); });
+  EXPECT_THROW(session.hidden({&view, 1}, 2, no_rows), Error);
+  session.on_layer({});
+  float again[kBases];
+  session.log_probs({&view, 1}, {&row, 1}, again);
+  for (int b = 0; b < kBases; ++b) EXPECT_EQ(again[b], log_probs[b]);
 }
 
 }  // namespace
