@@ -339,4 +339,27 @@ ok "--precision bf16" score --no-header --metric nll --digits 9 --precision bf16
 expand .out | cut -f3 >bf16.v
 check "bf16 is near fp32" close_to cpu.v bf16.v 0.02
 
+ok "--residual bf16" score --no-header --metric nll --digits 9 --residual bf16 one-record.fa -@1
+cp .out narrow.nll
+expand narrow.nll | cut -f3 >narrow.v
+check "a residual stream in bf16 is near fp32" close_to cpu.v narrow.v 0.02
+differ "and not the same" narrow.v cpu.v
+ok "--residual bf16, two threads" score --no-header --metric nll --digits 9 --residual bf16 \
+  one-record.fa -@2 && same "--residual bf16: -@1 = -@2" .out narrow.nll
+ok "--residual bf16 in the header" score --residual bf16 one-record.fa
+check "--residual bf16: provenance" grep -qE '^#settings: .* residual=bf16$' .out
+fails 2 'residual' "--residual fp16" score --residual fp16 one-record.fa
+
+# --- many short records --------------------------------------------------------------------------
+for i in $(seq 60); do record "s$i" $((i * 37 % 300 + 1)) "$i"; done >short.fa
+ok "short records" score --no-header short.fa -@2
+cp .out together
+ok "short records, one thread" score --no-header short.fa -@1 && same "packed: -@1 = -@2" .out together
+: >alone
+for i in $(seq 60); do
+  record "s$i" $((i * 37 % 300 + 1)) "$i" >one.fa
+  "$M5" score --no-header one.fa >>alone || fail "short record $i alone"
+done
+same "packed = alone" together alone
+
 finish
