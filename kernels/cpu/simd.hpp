@@ -37,6 +37,7 @@ void accumulate(Scratch& scratch, const AttentionShape& shape, int n, const floa
 void apply(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
            std::int64_t z_stride, const float* state, int columns, float* out,
            std::int64_t out_stride);
+// attention_backward.cpp.
 // dz_i = d/dz sum_f m_f(z_i) (sum_c state[f][c] u_i[c]); unit as above.
 void pull_back(Scratch& scratch, const AttentionShape& shape, int n, const float* z,
                std::int64_t z_stride, const float* state, const float* u, std::int64_t u_stride,

@@ -31,7 +31,8 @@ while IFS= read -r file; do
   case $file in *.o | *.a | *.so | *.pyc | *.tmp | *.ckpt | *~) problem "$file: not a source" ;; esac
   [ "$(stat -c %s "$file")" -gt "$size_limit" ] && problem "$file: larger than $size_limit bytes"
   case $file in *.hpp)
-    grep -q '#pragma once' "$file" || problem "$file: no #pragma once"
+    # A header that is compiled once per instruction set has Highway's toggle in its place.
+    grep -qE '#pragma once|HWY_TARGET_TOGGLE' "$file" || problem "$file: no #pragma once"
     ;;
   esac
 done < <(git ls-files --cached --others --exclude-standard)
