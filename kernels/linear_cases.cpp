@@ -75,10 +75,21 @@ Case linear_backward_input(int n, int in, int out, bool add) {
 Case linear_backward_weight(int n, int in, int out, bool with_bias) {
   Builder t("linear_backward_weight", text(in) + "->" + text(out) + (with_bias ? ",bias" : ""), n,
             2.0 * n * in * out);
-  const int x = t.input("x", std::int64_t{n} * in);
-  const int dy = t.input("dy", std::int64_t{n} * out);
+  const int x = t.factor("x", std::int64_t{n} * in);
+  const int dy =
+      with_bias ? t.derived("dy", std::int64_t{n} * out) : t.factor("dy", std::int64_t{n} * out);
   const int weight = t.input("weight", std::int64_t{in} * out);
   const int bias = t.input("bias", out);
+  if (with_bias) {
+    // The bias sums dy as it is, the product may round it to bf16: few bits, which both take as
+    // they are.
+    const int any = t.input("any", std::int64_t{n} * out);
+    t.c.derive = [=](DoubleBackend&, DoubleMemory& m) {
+      for (std::int64_t i = 0; i < std::int64_t{n} * out; ++i) {
+        m.real(dy)[i] = std::round(16 * m.real(any)[i]) / 16;
+      }
+    };
+  }
   const int d_weight = t.added("d_weight", std::int64_t{in} * out, false);
   const int d_bias = t.added("d_bias", out, false);
   t.prepare([=](auto& b, auto& m) -> Run {

@@ -3,11 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
-#include <new>
 
 #include "base/thread_pool.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/cpu/blocks.hpp"
 #include "kernels/cpu/cache.hpp"
 #include "kernels/cpu/onednn.hpp"
 #include "kernels/cpu/simd.hpp"
@@ -48,21 +47,8 @@ class CpuBackend final : public Backend<float> {
     });
   }
 
-  void* allocate(std::size_t bytes) override {
-    // Whole huge pages where it pays; zeroed by the kernel or here, so that rows a block never
-    // filled hold numbers.
-    void* memory = nullptr;
-    const std::size_t align = bytes >= (std::size_t{1} << 22) ? std::size_t{1} << 21 : 64;
-    const std::size_t size = (bytes + align - 1) / align * align + (bytes == 0 ? align : 0);
-    memory = std::aligned_alloc(align, size);
-    if (!memory) {
-      throw Error(ErrorKind::kResource,
-                  "out of memory: " + std::to_string(bytes) + " bytes asked for");
-    }
-    if (align == 64) std::memset(memory, 0, size);
-    return memory;
-  }
-  void release(void* memory) override { std::free(memory); }
+  void* allocate(std::size_t bytes) override { return blocks_.take(bytes); }
+  void release(void* memory) override { blocks_.give_back(memory); }
 
   std::unique_ptr<Linear<float>> make_linear(int in, int out, LinearUse use) override {
     return std::make_unique<OneDnnLinear>(in, out, use == kForwardAndBackward, bf16_);
@@ -84,7 +70,7 @@ class CpuBackend final : public Backend<float> {
     for (int start = 0; start < n; start += kRunRows) {
       add_outer_product(in, out, std::min(kRunRows, n - start),
                         x + static_cast<std::int64_t>(start) * in,
-                        dy + static_cast<std::int64_t>(start) * out, d_weight);
+                        dy + static_cast<std::int64_t>(start) * out, d_weight, bf16_);
     }
     if (d_bias) simd::add_column_sums(n, out, dy, d_bias);
   }
@@ -218,6 +204,7 @@ class CpuBackend final : public Backend<float> {
   };
   simd::Scratch& scratch(int worker) { return scratch_[static_cast<std::size_t>(worker)].tables; }
 
+  Blocks blocks_;
   ThreadPool pool_;
   std::vector<Scratch> scratch_;
   const bool bf16_;

@@ -1,5 +1,6 @@
 #include "kernels/cpu/onednn.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <csignal>
@@ -37,7 +38,7 @@ dnnl::stream& stream() {
 
 // Memory of the calling thread: scratchpads and converted operands.
 std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
-  thread_local std::array<std::vector<std::uint8_t>, 2> slots;
+  thread_local std::array<std::vector<std::uint8_t>, 3> slots;
   auto& buffer = slots[static_cast<std::size_t>(slot)];
   if (buffer.size() < bytes) buffer.resize(bytes);
   return buffer;
@@ -256,11 +257,97 @@ void OneDnnLinear::backward_input(int n, const float* dy, float* dx, bool add) c
   fail(e);
 }
 
-void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight) {
+namespace {
+
+// dW[out][in] += dy^T x of bf16 operands with fp32 sums, by rows of a block, in steps of kRowStep.
+class OuterProduct {
+ public:
+  OuterProduct(int in, int out, int rows)
+      : in_(in), out_(out), rows_(rows), convert_x_(converter(in)), convert_dy_(converter(out)) {
+    dnnl::post_ops ops;
+    append_sum(ops);
+    dnnl::primitive_attr attr;
+    attr.set_post_ops(ops);
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const auto pd = matmul_desc(dy_desc(), x_desc(), {}, dw_desc(), attr);
+    product_ = dnnl::matmul(pd);
+    scratch_ = pd.scratchpad_desc();
+    keeps_stack_pointer_ = std::string_view(pd.impl_info_str()).starts_with("brg");
+  }
+
+  void run(int n, const float* x, const float* dy, float* d_weight) const {
+    memory narrow_x = narrow(0, n, in_, x, convert_x_, x_desc());
+    memory narrow_dy = narrow(1, n, out_, dy, convert_dy_, dy_desc());
+    memory dw(dw_desc(), engine(), d_weight);
+    memory scratch(scratch_, engine(), thread_bytes(2, scratch_.get_size() + 1).data());
+    std::optional<HoldSignals> hold;
+    if (!keeps_stack_pointer_) hold.emplace();
+    product_.execute(stream(), {{DNNL_ARG_SRC, narrow_dy},
+                                {DNNL_ARG_WEIGHTS, narrow_x},
+                                {DNNL_ARG_DST, dw},
+                                {DNNL_ARG_SCRATCHPAD, scratch}});
+    stream().wait();
+  }
+
+ private:
+  memory::desc x_desc() const { return {{rows_, in_}, Type::bf16, Tag::ab}; }
+  memory::desc dy_desc() const { return {{out_, rows_}, Type::bf16, Tag::ba}; }  // dy transposed
+  memory::desc dw_desc() const { return {{out_, in_}, Type::f32, Tag::ab}; }
+
+  // Rows of fp32 to bf16, [rows_][columns].
+  dnnl::reorder converter(int columns) const {
+    const memory wide({{rows_, columns}, Type::f32, Tag::ab}, engine(), nullptr);
+    const memory narrow({{rows_, columns}, Type::bf16, Tag::ab}, engine(), nullptr);
+    return {wide, narrow};
+  }
+  // The n rows of `from` in bf16, rows of zeros behind them.
+  memory narrow(int slot, int n, int columns, const float* from, const dnnl::reorder& convert,
+                const memory::desc& desc) const {
+    if (n < rows_) {
+      const auto count = static_cast<std::size_t>(n) * static_cast<std::size_t>(columns);
+      const auto room = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns);
+      auto* padded = reinterpret_cast<float*>(thread_bytes(2, room * sizeof(float)).data());
+      std::copy_n(from, count, padded);
+      std::fill_n(padded + count, room - count, 0.0f);
+      from = padded;
+    }
+    const memory::desc narrow_rows({rows_, columns}, Type::bf16, Tag::ab);
+    memory wide({{rows_, columns}, Type::f32, Tag::ab}, engine(), const_cast<float*>(from));
+    memory rows(narrow_rows, engine(), thread_bytes(slot, desc.get_size()).data());
+    convert.execute(stream(), wide, rows);
+    return {desc, engine(), rows.get_data_handle()};
+  }
+
+  const int in_, out_, rows_;
+  const dnnl::reorder convert_x_, convert_dy_;
+  dnnl::matmul product_;
+  memory::desc scratch_;
+  bool keeps_stack_pointer_ = false;
+};
+
+const OuterProduct& find_outer_product(int in, int out, int rows) {
+  static std::mutex mutex;
+  static std::map<std::array<int, 3>, OuterProduct> products;
+  std::lock_guard lock(mutex);
+  return products.try_emplace({in, out, rows}, in, out, rows)
+      .first->second;  // references stay valid
+}
+
+}  // namespace
+
+void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight,
+                       bool bf16) try {
+  if (bf16 && onednn_has_native_bf16()) {
+    const int rows = (n + kRowStep - 1) / kRowStep * kRowStep;
+    find_outer_product(in, out, rows).run(n, x, dy, d_weight);
+    return;
+  }
   const HoldSignals hold;
   if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
     throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
   }
+} catch (const dnnl::error& e) {
+  fail(e);
 }
 
 void use_one_thread() {

@@ -24,8 +24,10 @@ class OneDnnLinear : public Linear<float> {
   std::unique_ptr<Impl> impl_;
 };
 
-// d_weight[out][in] += dy[n][out]^T x[n][in], fp32.
-void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight);
+// d_weight[out][in] += dy[n][out]^T x[n][in]; with bf16, where the CPU multiplies it, of operands
+// rounded to bf16 with fp32 sums.
+void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight,
+                       bool bf16);
 
 // Makes oneDNN use the calling thread alone; once per thread.
 void use_one_thread();
