@@ -342,6 +342,17 @@ void add_outer_product(int in, int out, int n, const float* x, const float* dy, 
     find_outer_product(in, out, rows).run(n, x, dy, d_weight);
     return;
   }
+  if (bf16) {
+    const auto rounded = [n](int slot, int columns, const float* from) {
+      const std::int64_t count = static_cast<std::int64_t>(n) * columns;
+      auto& bytes = thread_bytes(slot, static_cast<std::size_t>(count) * sizeof(float));
+      auto* to = reinterpret_cast<float*>(bytes.data());
+      round_to_bf16(count, from, to);
+      return to;
+    };
+    x = rounded(0, in, x);
+    dy = rounded(1, out, dy);
+  }
   const HoldSignals hold;
   if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
     throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");

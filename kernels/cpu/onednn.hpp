@@ -24,8 +24,7 @@ class OneDnnLinear : public Linear<float> {
   std::unique_ptr<Impl> impl_;
 };
 
-// d_weight[out][in] += dy[n][out]^T x[n][in]; with bf16, where the CPU multiplies it, of operands
-// rounded to bf16 with fp32 sums.
+// d_weight[out][in] += dy[n][out]^T x[n][in]; with bf16 of operands rounded to bf16, fp32 sums.
 void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight,
                        bool bf16);
 

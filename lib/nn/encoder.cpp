@@ -175,9 +175,9 @@ std::unique_ptr<OrderedSum<double>> Encoder<T>::Impl::Pass::sum_states(
     std::function<T*(std::int64_t)> destination) {
   return std::make_unique<StateSum>(
       state_size, impl.backend.workers(),
-      [this, destination = std::move(destination)](std::int64_t i, const double* part) {
-        const Piece& piece =
-            layout.piece(layout.tile(layout.shared_tiles[static_cast<std::size_t>(i)]).first_piece);
+      [this, destination = std::move(destination)](std::int64_t shared, const double* part) {
+        const Piece& piece = layout.piece(
+            layout.tile(layout.shared_tiles[static_cast<std::size_t>(shared)]).first_piece);
         for (std::size_t i = 0; i < total.size(); ++i) total[i] += part[i];
         if (!piece.last_of_context) return;
         impl.backend.attention_scale(impl.shape, total.data(), destination(piece.context));

@@ -43,7 +43,7 @@ void Encoder<T>::Impl::feed_forward(Work& w, int l, int n) {
 
 // S_l += phi(k)^T [v, 1], by pieces.
 template <class T>
-void Encoder<T>::Impl::key_half(Work& w, int l, const Blocks& block, TileStates& states) {
+void Encoder<T>::Impl::key_half(Work& w, int l, const TileBlocks& block, TileStates& states) {
   const int n = block.n;
   const std::int64_t stride = (kKeyDim + config.value_dim()) * config.heads;
   norm_rows(w.id, n, w.x.data(), offsets(l).attention_norm, w.h.data());
@@ -159,7 +159,7 @@ void Encoder<T>::Impl::embed_sweep(Pass& pass) {
   for_tiles(pass, [&](int worker, const Tile& tile) {
     Work& w = work(worker);
     TileStates states(pass, sum.get(), w, tile, 0);
-    for (Blocks b(pass.layout, tile, block); b.next();) {
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
       for (const Part& part : b.parts) {
         token_window(pass, w, part);
         backend.embed(worker, part.n, config.dim, config.window, w.tokens.data(),
@@ -182,7 +182,7 @@ void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
   for_tiles(pass, [&](int worker, const Tile& tile) {
     Work& w = work(worker);
     TileStates states(pass, sum.get(), w, tile, l);
-    for (Blocks b(pass.layout, tile, block); b.next();) {
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
       pass.stage(l, false).load(tile.first_row + b.start, b.n, w.x.data());
       for (const Part& part : b.parts) {
         fill_conv_window(pass, worker, part, l);
@@ -203,7 +203,7 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
   for_tiles(pass, [&](int worker, const Tile& tile) {
     Work& w = work(worker);
     TileStates states(pass, sum.get(), w, tile, l + 1);
-    for (Blocks b(pass.layout, tile, block); b.next();) {
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
       const std::int64_t row = tile.first_row + b.start;
       pass.stage(l, true).load(row, b.n, w.x.data());
       query_half(pass, w, l, b.n, b.parts);

@@ -98,7 +98,7 @@ struct Encoder<T>::Impl {
 
   void query_half(Pass& pass, Work& w, int l, int n, std::span<const Part> parts);
   void feed_forward(Work& w, int l, int n);
-  void key_half(Work& w, int l, const Blocks& block, TileStates& states);
+  void key_half(Work& w, int l, const TileBlocks& block, TileStates& states);
   void norm_rows(int worker, int n, const T* x, std::int64_t gain, T* y);
   // Ends a tile whose stage `l` input is complete: halos for the convolution, or nothing.
   void save_halos(Pass& pass, int worker, const Tile& tile, int l);

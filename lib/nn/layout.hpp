@@ -90,12 +90,12 @@ struct Part {
   int offset;  // its first row, in the piece
 };
 
-// The blocks of a tile, in order: for (Blocks b(layout, tile, limit); b.next();). A block has up to
-// `limit` rows, a multiple of kRunRows. Sums in fp32 run over kRunRows rows of a piece, so a piece
-// is cut between two blocks at a multiple of that only.
-class Blocks {
+// The blocks of a tile, in order: for (TileBlocks b(layout, tile, limit); b.next();). A block has
+// up to `limit` rows, a multiple of kRunRows. Sums in fp32 run over kRunRows rows of a piece, so a
+// piece is cut between two blocks at a multiple of that only.
+class TileBlocks {
  public:
-  Blocks(const Layout& layout, const Tile& tile, int limit)
+  TileBlocks(const Layout& layout, const Tile& tile, int limit)
       : layout_(layout), tile_(tile), limit_(limit), piece_(tile.first_piece) {}
 
   bool next() {
