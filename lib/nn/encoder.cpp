@@ -214,8 +214,8 @@ void Encoder<T>::keep_every(int layers) {
 }
 
 template <class T>
-void Encoder<T>::on_layer(std::function<void(int done, int of)> on_layer) {
-  impl_->on_layer = std::move(on_layer);
+void Encoder<T>::on_layer(const std::function<void(int done, int of)>& call) {
+  impl_->on_layer = call;
 }
 
 template <class T>

@@ -58,8 +58,8 @@ class Encoder {
   // Training: the residual stream is kept where it enters every so many layers (1, the default:
   // everywhere) and computed again in between. Less memory, the same results.
   void keep_every(int layers);
-  // Calls on_layer(done, of) on the calling thread whenever a forward pass has finished a layer.
-  void on_layer(std::function<void(int done, int of)> on_layer);
+  // Calls call(done, of) on the calling thread whenever a forward pass has finished a layer.
+  void on_layer(const std::function<void(int done, int of)>& call);
 
   // log_probs[rows.size()][4]; rows ascending over the batch.
   void log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs);

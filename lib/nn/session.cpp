@@ -50,8 +50,8 @@ void Session::hidden(std::span<const TokenView> sequences, int layer, const RowS
   impl_->encoder.hidden(sequences, layer, sink);
 }
 
-void Session::on_layer(std::function<void(int done, int of)> on_layer) {
-  impl_->encoder.on_layer(std::move(on_layer));
+void Session::on_layer(const std::function<void(int done, int of)>& call) {
+  impl_->encoder.on_layer(call);
 }
 
 std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts) const {
