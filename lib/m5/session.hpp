@@ -49,8 +49,8 @@ class M5_API Session {
   using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
   void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
 
-  // From now on log_probs and hidden call call(done, of) on the thread that called them
-  // whenever a layer is done; what it throws ends them. Empty: no more.
+  // From now on log_probs and hidden report every finished layer by call(done, of), on the thread
+  // that called them; what it throws ends them. Empty: no more reports.
   void on_layer(const std::function<void(int done, int of)>& call);
 
   // Bytes that log_probs or hidden will take for so many rows in so many contexts, all told.
