@@ -1,11 +1,12 @@
 // The cpu backend: worker threads over tiles, oneDNN for the linear layers, Highway for the rest.
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
 #include "base/thread_pool.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/cpu/bf16.hpp"
 #include "kernels/cpu/blocks.hpp"
 #include "kernels/cpu/cache.hpp"
 #include "kernels/cpu/onednn.hpp"
@@ -92,18 +93,10 @@ class CpuBackend final : public Backend<float> {
     simd::norm_backward(n, dim, static_cast<float>(epsilon), x, gain, dy, dx, d_gain);
   }
   void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) override {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto bits = std::bit_cast<std::uint32_t>(x[i]);
-      const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-      // Half of the last place kept, less one where that is even: ties go to even.
-      const std::uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-      y[i] = static_cast<std::uint16_t>((nan ? bits | 0x400000u : rounded) >> 16);
-    }
+    std::transform(x, x + count, y, bf16_bits);
   }
   void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) override {
-    for (std::int64_t i = 0; i < count; ++i) {
-      y[i] = std::bit_cast<float>(static_cast<std::uint32_t>(x[i]) << 16);
-    }
+    std::transform(x, x + count, y, bf16_value);
   }
   void gelu(int, std::int64_t count, const float* x, float* y) override { simd::gelu(count, x, y); }
   void gelu_backward(int, std::int64_t count, const float* x, const float* dy, float* dx) override {

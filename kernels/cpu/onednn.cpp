@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <csignal>
 #include <dnnl.hpp>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "base/hold_signals.hpp"
+#include "kernels/cpu/bf16.hpp"
 #include "m5/error.hpp"
 
 // oneDNN's OpenMP runtime comes with it, or not at all (builds on TBB or without threads).
@@ -43,26 +44,6 @@ std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
   if (buffer.size() < bytes) buffer.resize(bytes);
   return buffer;
 }
-
-// oneDNN's generated gemm kernels use the stack pointer as a general register (all releases before
-// 3.11.2, oneDNN issue 4845): a signal handler that runs meanwhile writes its frame over the heap.
-// No handler runs on this thread while one of these lives. The brgemm kernels need none.
-class HoldSignals {
- public:
-  HoldSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    // A fault of our own must still end the process with its name.
-    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, fault);
-    pthread_sigmask(SIG_BLOCK, &all, &before_);
-  }
-  HoldSignals(const HoldSignals&) = delete;
-  HoldSignals& operator=(const HoldSignals&) = delete;
-  ~HoldSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
 
 [[noreturn]] void fail(const dnnl::error& e) {
   throw Error(ErrorKind::kInternal, std::string("oneDNN: ") + e.what());
@@ -98,13 +79,37 @@ dnnl::matmul::primitive_desc matmul_desc(const memory::desc& src, const memory::
 
 // to[i] = from[i] rounded to bf16, to nearest, ties to even. NaN stays NaN.
 void round_to_bf16(std::int64_t count, const float* from, float* to) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
-    const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
-    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
-    to[i] = std::bit_cast<float>(is_nan ? bits | 0x00400000u : rounded);
-  }
+  std::transform(from, from + count, to, [](float x) { return bf16_value(bf16_bits(x)); });
 }
+
+// Rows of fp32 to bf16.
+dnnl::reorder rows_to_bf16(int rows, int columns) {
+  const memory wide({{rows, columns}, Type::f32, Tag::ab}, engine(), nullptr);
+  const memory narrow({{rows, columns}, Type::bf16, Tag::ab}, engine(), nullptr);
+  return {wide, narrow};
+}
+
+// oneDNN's generated gemm kernels use the stack pointer as a general register (all releases before
+// 3.11.2, oneDNN issue 4845): a signal handler that runs meanwhile writes its frame over the heap.
+// So signals are held around them. The brgemm kernels need that not.
+class SafeMatmul {
+ public:
+  SafeMatmul() = default;
+  explicit SafeMatmul(const dnnl::matmul::primitive_desc& desc)
+      : primitive_(desc),
+        keeps_stack_pointer_(std::string_view(desc.impl_info_str()).starts_with("brg")) {}
+
+  void execute(const std::unordered_map<int, memory>& args) const {
+    std::optional<HoldSignals> hold;
+    if (!keeps_stack_pointer_) hold.emplace();
+    primitive_.execute(stream(), args);
+    stream().wait();
+  }
+
+ private:
+  dnnl::matmul primitive_;
+  bool keeps_stack_pointer_ = false;
+};
 
 // Operands of bf16 as they are, where the CPU multiplies them; elsewhere as rounded fp32: the same
 // products and sums of fp32, at the speed of fp32 instead of that of oneDNN's emulation.
@@ -161,19 +166,15 @@ class Product {
       args.emplace(DNNL_ARG_BIAS, memory({{1, out_}, Type::f32, Tag::ab}, engine(),
                                          const_cast<float*>(bias_.data())));
     }
-    std::optional<HoldSignals> hold;
-    if (!entry.keeps_stack_pointer) hold.emplace();
-    entry.primitive.execute(stream(), args);
-    stream().wait();
+    entry.product.execute(args);
   }
 
  private:
   static constexpr int kPackRows = 256;
   struct Entry {
-    dnnl::matmul primitive;
+    SafeMatmul product;
     dnnl::reorder convert;  // fp32 rows to bf16
     memory::desc scratch;
-    bool keeps_stack_pointer = false;
   };
 
   Type type() const { return operands_ == Operands::kBf16 ? Type::bf16 : Type::f32; }
@@ -197,15 +198,8 @@ class Product {
     auto [at, fresh] = entries_.try_emplace({rows, static_cast<int>(then)});
     if (fresh) {
       const auto pd = descriptor(rows, then, !bias_.empty(), packed_.get_desc());
-      at->second = {dnnl::matmul(pd),
-                    {},
-                    pd.scratchpad_desc(),
-                    std::string_view(pd.impl_info_str()).starts_with("brg")};
-      if (operands_ == Operands::kBf16) {
-        const memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), nullptr);
-        const memory narrow({{rows, in_}, Type::bf16, Tag::ab}, engine(), nullptr);
-        at->second.convert = dnnl::reorder(wide, narrow);
-      }
+      at->second = {SafeMatmul(pd), {}, pd.scratchpad_desc()};
+      if (operands_ == Operands::kBf16) at->second.convert = rows_to_bf16(rows, in_);
     }
     return at->second;  // std::map: references stay valid
   }
@@ -263,16 +257,19 @@ namespace {
 class OuterProduct {
  public:
   OuterProduct(int in, int out, int rows)
-      : in_(in), out_(out), rows_(rows), convert_x_(converter(in)), convert_dy_(converter(out)) {
+      : in_(in),
+        out_(out),
+        rows_(rows),
+        convert_x_(rows_to_bf16(rows, in)),
+        convert_dy_(rows_to_bf16(rows, out)) {
     dnnl::post_ops ops;
     append_sum(ops);
     dnnl::primitive_attr attr;
     attr.set_post_ops(ops);
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const auto pd = matmul_desc(dy_desc(), x_desc(), {}, dw_desc(), attr);
-    product_ = dnnl::matmul(pd);
+    product_ = SafeMatmul(pd);
     scratch_ = pd.scratchpad_desc();
-    keeps_stack_pointer_ = std::string_view(pd.impl_info_str()).starts_with("brg");
   }
 
   void run(int n, const float* x, const float* dy, float* d_weight) const {
@@ -280,13 +277,10 @@ class OuterProduct {
     memory narrow_dy = narrow(1, n, out_, dy, convert_dy_, dy_desc());
     memory dw(dw_desc(), engine(), d_weight);
     memory scratch(scratch_, engine(), thread_bytes(2, scratch_.get_size() + 1).data());
-    std::optional<HoldSignals> hold;
-    if (!keeps_stack_pointer_) hold.emplace();
-    product_.execute(stream(), {{DNNL_ARG_SRC, narrow_dy},
-                                {DNNL_ARG_WEIGHTS, narrow_x},
-                                {DNNL_ARG_DST, dw},
-                                {DNNL_ARG_SCRATCHPAD, scratch}});
-    stream().wait();
+    product_.execute({{DNNL_ARG_SRC, narrow_dy},
+                      {DNNL_ARG_WEIGHTS, narrow_x},
+                      {DNNL_ARG_DST, dw},
+                      {DNNL_ARG_SCRATCHPAD, scratch}});
   }
 
  private:
@@ -294,12 +288,6 @@ class OuterProduct {
   memory::desc dy_desc() const { return {{out_, rows_}, Type::bf16, Tag::ba}; }  // dy transposed
   memory::desc dw_desc() const { return {{out_, in_}, Type::f32, Tag::ab}; }
 
-  // Rows of fp32 to bf16, [rows_][columns].
-  dnnl::reorder converter(int columns) const {
-    const memory wide({{rows_, columns}, Type::f32, Tag::ab}, engine(), nullptr);
-    const memory narrow({{rows_, columns}, Type::bf16, Tag::ab}, engine(), nullptr);
-    return {wide, narrow};
-  }
   // The n rows of `from` in bf16, rows of zeros behind them.
   memory narrow(int slot, int n, int columns, const float* from, const dnnl::reorder& convert,
                 const memory::desc& desc) const {
@@ -320,9 +308,8 @@ class OuterProduct {
 
   const int in_, out_, rows_;
   const dnnl::reorder convert_x_, convert_dy_;
-  dnnl::matmul product_;
+  SafeMatmul product_;
   memory::desc scratch_;
-  bool keeps_stack_pointer_ = false;
 };
 
 const OuterProduct& find_outer_product(int in, int out, int rows) {
@@ -353,7 +340,7 @@ void add_outer_product(int in, int out, int n, const float* x, const float* dy, 
     x = rounded(0, in, x);
     dy = rounded(1, out, dy);
   }
-  const HoldSignals hold;
+  const HoldSignals hold;  // SafeMatmul says why
   if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
     throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
   }

@@ -2,25 +2,18 @@
 
 #include <csignal>
 #include <system_error>
+#include <utility>
 
+#include "base/hold_signals.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
 
 std::thread start_helper_thread(std::function<void()> work) {
-  // A thread begins with the mask of the one that starts it.
-  sigset_t held, before;
-  sigfillset(&held);
-  for (int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPIPE}) {
-    sigdelset(&held, own);
-  }
-  pthread_sigmask(SIG_BLOCK, &held, &before);
+  const HoldSignals hold({SIGPIPE});
   try {
-    std::thread thread(std::move(work));
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return thread;
+    return std::thread(std::move(work));
   } catch (const std::system_error& error) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     throw Error(ErrorKind::kResource, "no thread to read and write with could be started (" +
                                           error.code().message() + "); use fewer: --threads");
   }

@@ -122,7 +122,7 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
     auto d_params = gradients->begin_part(t);
     auto d_state = states->begin_part(t);
     const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-    const T* state = pass.state(l, pass.layout.piece(tile.first_piece).context);
+    const T* state = pass.state(l, pass.layout.context(tile));
     std::fill_n(pass.dx.data() + tile.first_row * d, tile.rows * d, T(0));
     const auto [begin, end] = rows_of_tile(objective.rows, tile);
     for (std::int64_t at = begin; at < end; at += block) {
@@ -169,7 +169,7 @@ void Encoder<T>::Impl::query_backward_sweep(Pass& pass, int l, double* gradient)
                       Work& w = work(worker);
                       auto d_params = gradients->begin_part(t);
                       auto d_state = states->begin_part(t);
-                      const T* state = pass.state(l, pass.layout.piece(tile.first_piece).context);
+                      const T* state = pass.state(l, pass.layout.context(tile));
                       for (int start = 0; start < tile.rows; start += block) {
                         const int n = std::min(block, tile.rows - start);
                         const std::int64_t row = (tile.first_row + start) * d;
@@ -197,8 +197,7 @@ void Encoder<T>::Impl::key_backward_sweep(Pass& pass, int l, double* gradient) {
         Work& w = work(worker);
         auto d_params = gradients->begin_part(t);
         const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-        const T* d_state =
-            pass.d_states.data() + pass.layout.piece(tile.first_piece).context * pass.state_size;
+        const T* d_state = pass.d_states.data() + pass.layout.context(tile) * pass.state_size;
         for (int start = 0; start < tile.rows; start += block) {
           const int n = std::min(block, tile.rows - start);
           const std::int64_t row = (tile.first_row + start) * d;

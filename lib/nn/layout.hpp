@@ -54,6 +54,8 @@ struct Layout {
 
   const Piece& piece(std::int64_t i) const { return pieces[static_cast<std::size_t>(i)]; }
   const Tile& tile(std::int64_t i) const { return tiles[static_cast<std::size_t>(i)]; }
+  // Of a tile with one piece.
+  std::int64_t context(const Tile& tile) const { return piece(tile.first_piece).context; }
 
   std::vector<Piece> pieces;
   std::vector<Tile> tiles;

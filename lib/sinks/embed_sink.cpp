@@ -4,6 +4,7 @@
 
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
+#include "sinks/number.hpp"
 
 namespace m5 {
 
@@ -21,6 +22,17 @@ constexpr Format kFormats[] = {
 };
 
 }  // namespace
+
+void append_row_columns(std::string& line, const EmbedRow& row) {
+  line += row.name + "\t" + row.sequence + "\t";
+  append_integer(line, row.begin);
+  line += '\t';
+  append_integer(line, row.end);
+  line += '\t';
+  line += row.strand;
+  line += '\t';
+  append_integer(line, row.bases);
+}
 
 std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
                                            const EmbedSinkOptions& options) {

@@ -22,17 +22,8 @@ class EmbedTsvSink : public EmbedSink {
   }
 
   void add(const EmbedRow& row, const float* values) override {
-    line_.assign(row.name);
-    line_ += '\t';
-    line_ += row.sequence;
-    line_ += '\t';
-    append_integer(line_, row.begin);
-    line_ += '\t';
-    append_integer(line_, row.end);
-    line_ += '\t';
-    line_ += row.strand;
-    line_ += '\t';
-    append_integer(line_, row.bases);
+    line_.clear();
+    append_row_columns(line_, row);
     for (int i = 0; i < options_.dim; ++i) {
       line_ += '\t';
       // Shortest text that reads back as the same number.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "sinks/embed_sink.hpp"
 #include "sinks/score_sink.hpp"
@@ -10,6 +11,9 @@ namespace m5 {
 
 std::unique_ptr<ScoreSink> make_bedgraph_sink(const ScoreSinkOptions& options);
 std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options);
+
+// name, sequence, start, end, strand, n_bases, with tabs between them.
+void append_row_columns(std::string& line, const EmbedRow& row);
 
 std::unique_ptr<EmbedSink> make_npy_sink(const EmbedSinkOptions& options);
 std::unique_ptr<EmbedSink> make_npz_sink(const EmbedSinkOptions& options);

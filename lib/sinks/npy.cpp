@@ -114,14 +114,8 @@ class NpySink : public EmbedSink {
     file_.write(bytes_);
     line_.clear();
     append_integer(line_, rows_);
-    line_ += "\t" + row.name + "\t" + row.sequence + "\t";
-    append_integer(line_, row.begin);
     line_ += '\t';
-    append_integer(line_, row.end);
-    line_ += '\t';
-    line_ += row.strand;
-    line_ += '\t';
-    append_integer(line_, row.bases);
+    append_row_columns(line_, row);
     line_ += '\n';
     table_->write(line_);
     ++rows_;
