@@ -19,6 +19,7 @@
 #include "base/system.hpp"
 #include "data/genome_store.hpp"
 #include "io/byte_source.hpp"
+#include "io/json.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
 #include "m5/model.hpp"
@@ -173,7 +174,10 @@ void check_options(Options& o) {
 std::string read_text(const std::string& path) {
   ByteSource source(path);
   std::string text;
-  for (std::string_view bytes = source.read(); !bytes.empty(); bytes = source.read()) text += bytes;
+  for (std::string_view bytes = source.read(); !bytes.empty(); bytes = source.read()) {
+    text += bytes;
+    if (text.size() > kLongestJson) break;  // it is refused for that
+  }
   return text;
 }
 

@@ -1,29 +1,27 @@
-// SHA-256 (FIPS 180-4), the digest of model files.
+// SHA-256, the digest of model files; by OpenSSL, which uses the instructions of the CPU for it.
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+
+struct evp_md_ctx_st;
 
 namespace m5 {
 
 class Sha256 {
  public:
-  Sha256();
+  Sha256();  // throws Error(kResource) when there is no memory
   void update(const void* data, std::size_t size);
   void update(std::string_view text) { update(text.data(), text.size()); }
   std::string hex();  // 64 lower-case hex digits; ends the stream
 
  private:
-  std::array<std::uint32_t, 8> state_;
-  std::array<std::uint8_t, 64> pending_{};
-  std::uint64_t length_ = 0;  // bytes so far
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const noexcept;
+  };
+  std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
-
-std::string sha256_hex(const void* data, std::size_t size);
-// Of a whole file. Throws Error(kIo).
-std::string sha256_file(const std::string& path);
 
 }  // namespace m5

@@ -8,12 +8,10 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/output.hpp"
-#include "base/sha256.hpp"
 #include "io/safetensors_header.hpp"
 #include "m5/error.hpp"
 
@@ -54,26 +52,6 @@ std::string metadata_digest(const Metadata& metadata) {
   }
   return digest.hex();
 }
-
-// Reads exactly `size` bytes. The file was measured before: a shorter one has changed.
-void read_exactly(int fd, void* data, std::size_t size, const std::string& path) {
-  auto* to = static_cast<char*>(data);
-  while (size > 0) {
-    const ssize_t n = ::read(fd, to, std::min<std::size_t>(size, std::size_t{1} << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw Error(ErrorKind::kIo, path + ": read failed: " + std::strerror(errno));
-    if (n == 0) throw Error(ErrorKind::kModel, path + ": the file shrank while it was read");
-    to += n;
-    size -= static_cast<std::size_t>(n);
-  }
-}
-
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 }  // namespace
 
@@ -131,6 +109,9 @@ void write_safetensors(const std::string& path, std::span<const Tensor> tensors,
     throw Error(ErrorKind::kInternal, path + ": metadata or a tensor name is not valid UTF-8");
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data begins at a multiple of 8
+  if (text.size() > kLongestSafetensorsHeader) {
+    throw Error(ErrorKind::kInternal, path + ": more metadata than could be read back");
+  }
 
   OutputFile file(path);
   const std::uint64_t length = text.size();
@@ -140,55 +121,79 @@ void write_safetensors(const std::string& path, std::span<const Tensor> tensors,
   file.commit();
 }
 
+SafetensorsFile::Descriptor::~Descriptor() {
+  if (fd >= 0) close(fd);
+}
+
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0) throw Error(ErrorKind::kIo, path + ": cannot open: " + std::strerror(errno));
+  file_.fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file_.fd < 0) throw Error(ErrorKind::kIo, path + ": cannot open: " + std::strerror(errno));
   struct stat status {};
-  if (fstat(file.fd, &status) != 0) {
+  if (fstat(file_.fd, &status) != 0) {
     throw Error(ErrorKind::kIo, path + ": cannot read: " + std::strerror(errno));
   }
   if (S_ISDIR(status.st_mode)) {
     throw Error(ErrorKind::kIo, path + ": cannot read: " + std::strerror(EISDIR));
   }
-  const auto fail = [&](const std::string& what) {
-    throw Error(ErrorKind::kModel, path + ": " + what);
-  };
   if (!S_ISREG(status.st_mode)) fail("not a regular file; a model is read from a file");
   const auto size = static_cast<std::uint64_t>(status.st_size);
   std::uint64_t header_length = 0;
   if (size < 8) fail("not a safetensors file: only " + std::to_string(size) + " bytes");
-  read_exactly(file.fd, &header_length, 8, path);
-  if (header_length > kLongestSafetensorsHeader || header_length > size - 8) {
+  read_exactly(&header_length, 8);
+  if (header_length > size - 8) {
     fail("not a safetensors file, or truncated: header of " + std::to_string(header_length) +
          " bytes in a file of " + std::to_string(size));
   }
+  if (header_length > kLongestSafetensorsHeader) {
+    fail("a header of " + std::to_string(header_length) + " bytes; at most " +
+         std::to_string(kLongestSafetensorsHeader) + " are read");
+  }
   std::string header(header_length, '\0');
-  read_exactly(file.fd, header.data(), header.size(), path);
+  read_exactly(header.data(), header.size());
   SafetensorsHeader parsed = parse_safetensors_header(header, size - 8 - header_length, path);
   tensors_ = std::move(parsed.tensors);
   metadata_ = std::move(parsed.metadata);
-  data_.resize(size - 8 - header_length);
-  read_exactly(file.fd, data_.data(), data_.size(), path);
-
-  std::size_t offset = 0;
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    tensors_[i].data = data_.data() + offset;
-    offset += tensors_[i].bytes();
-    index_.emplace(tensors_[i].name, i);
-  }
+  for (std::size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
   if (metadata_.count(kMetadataDigestKey) &&
       metadata_.at(kMetadataDigestKey) != metadata_digest(metadata_)) {
     fail("the file is damaged: its metadata does not match its digest");
   }
-  if (metadata_.count(kTensorDigestKey) &&
-      metadata_.at(kTensorDigestKey) != sha256_hex(data_.data(), data_.size())) {
+}
+
+void SafetensorsFile::fail(const std::string& what) const {
+  throw Error(ErrorKind::kModel, path_ + ": " + what);
+}
+
+void SafetensorsFile::read_exactly(void* data, std::size_t size) {
+  auto* to = static_cast<char*>(data);
+  while (size > 0) {
+    const ssize_t n = ::read(file_.fd, to, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error(ErrorKind::kIo, path_ + ": read failed: " + std::strerror(errno));
+    if (n == 0) fail("the file shrank while it was read");
+    whole_.update(to, static_cast<std::size_t>(n));
+    to += n;
+    size -= static_cast<std::size_t>(n);
+  }
+}
+
+void SafetensorsFile::read(const std::function<void*(const Tensor&)>& place) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // digested while the cache has it
+  Sha256 digest;
+  for (Tensor& tensor : tensors_) {
+    auto* const to = static_cast<std::byte*>(place(tensor));
+    const std::size_t bytes = tensor.bytes();
+    for (std::size_t at = 0; at < bytes; at += kPiece) {
+      const std::size_t piece = std::min(kPiece, bytes - at);
+      read_exactly(to + at, piece);
+      digest.update(to + at, piece);
+    }
+    tensor.data = to;
+  }
+  if (metadata_.count(kTensorDigestKey) && metadata_.at(kTensorDigestKey) != digest.hex()) {
     fail("the file is damaged: its tensors do not match their digest");
   }
-  Sha256 whole;
-  whole.update(&header_length, sizeof header_length);
-  whole.update(header);
-  whole.update(data_.data(), data_.size());
-  sha256_ = whole.hex();
+  sha256_ = whole_.hex();
 }
 
 bool SafetensorsFile::has_digests() const {
@@ -209,30 +214,6 @@ const std::string& SafetensorsFile::metadata_value(const std::string& key) const
     throw Error(ErrorKind::kModel, path_ + ": metadata '" + key + "' is missing");
   }
   return found->second;
-}
-
-void SafetensorsFile::copy_bytes(const std::string& name, DType dtype, void* out,
-                                 std::int64_t size) const {
-  const Tensor& t = tensor(name);
-  if (t.dtype != dtype || t.size() != size) {
-    throw Error(ErrorKind::kModel, path_ + ": tensor '" + name + "': " + std::to_string(t.size()) +
-                                       " elements of type " + dtype_name(t.dtype) + ", expected " +
-                                       std::to_string(size) + " of " + dtype_name(dtype));
-  }
-  if (t.bytes() > 0) std::memcpy(out, t.data, t.bytes());
-}
-
-void SafetensorsFile::copy(const std::string& name, float* out, std::int64_t size) const {
-  copy_bytes(name, DType::kF32, out, size);
-}
-void SafetensorsFile::copy(const std::string& name, double* out, std::int64_t size) const {
-  copy_bytes(name, DType::kF64, out, size);
-}
-void SafetensorsFile::copy(const std::string& name, std::int64_t* out, std::int64_t size) const {
-  copy_bytes(name, DType::kI64, out, size);
-}
-void SafetensorsFile::copy(const std::string& name, std::uint8_t* out, std::int64_t size) const {
-  copy_bytes(name, DType::kU8, out, size);
 }
 
 }  // namespace m5

@@ -4,10 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "base/sha256.hpp"
 
 namespace m5 {
 
@@ -15,8 +18,8 @@ enum class DType { kF32, kF64, kI64, kU8, kBF16, kF16 };
 const char* dtype_name(DType dtype);  // as in the file: "F32"
 std::size_t dtype_size(DType dtype);  // bytes
 
-// A tensor as stored; data looks at memory of the caller (write) or of the SafetensorsFile (read),
-// little-endian, row-major, size() * dtype_size() bytes, not necessarily aligned.
+// A tensor as stored; data looks at memory of the caller, little-endian, row-major, size() *
+// dtype_size() bytes, not necessarily aligned.
 struct Tensor {
   std::string name;
   DType dtype = DType::kF32;
@@ -44,37 +47,45 @@ inline constexpr const char* kMetadataDigestKey = "m5_metadata_sha256";  // of a
 void write_safetensors(const std::string& path, std::span<const Tensor> tensors,
                        const Metadata& metadata);
 
-// Reads a whole file into memory. Nothing in the file is trusted: header length, UTF-8, JSON,
-// dtypes, shapes and offsets are checked before tensor memory is taken, and digests, where present,
-// are verified. Throws Error(kIo) if the file cannot be read, Error(kModel) naming file and tensor.
+// A file opened for reading. Nothing in it is trusted: header length, UTF-8, JSON, dtypes, shapes
+// and offsets are checked when it is opened, before memory is taken for tensors, and digests, where
+// present, when they are read. Throws Error(kIo) if the file cannot be read, Error(kModel) naming
+// file and tensor.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::string& path);
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }  // in the order of the data
   const Metadata& metadata() const { return metadata_; }
-  const std::string& sha256() const { return sha256_; }  // of the whole file
-  bool has_digests() const;                              // both digests present (and so verified)
+  bool has_digests() const;  // both digests present
 
-  bool contains(const std::string& name) const { return index_.count(name) != 0; }
   // Throws Error(kModel) if there is no such tensor.
   const Tensor& tensor(const std::string& name) const;
   // Throws Error(kModel) if there is no such key.
   const std::string& metadata_value(const std::string& key) const;
-  // Copies out. Throws Error(kModel) unless the tensor has this type and exactly `size` elements.
-  void copy(const std::string& name, float* out, std::int64_t size) const;
-  void copy(const std::string& name, double* out, std::int64_t size) const;
-  void copy(const std::string& name, std::int64_t* out, std::int64_t size) const;
-  void copy(const std::string& name, std::uint8_t* out, std::int64_t size) const;
+
+  // Reads the data, once, and verifies their digest. `place` says where the bytes() of a tensor are
+  // to lie, and is asked for each in the order of the data. No other copy of them is made.
+  void read(const std::function<void*(const Tensor&)>& place);
+  const std::string& sha256() const { return sha256_; }  // of the whole file, after read()
 
  private:
-  void copy_bytes(const std::string& name, DType dtype, void* out, std::int64_t size) const;
+  struct Descriptor {
+    int fd = -1;
+    Descriptor() = default;
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor();
+  };
+
+  [[noreturn]] void fail(const std::string& what) const;
+  // Reads exactly `size` bytes. The file was measured before: a shorter one has changed.
+  void read_exactly(void* data, std::size_t size);
 
   std::string path_, sha256_;
-  std::vector<std::byte> data_;
+  Descriptor file_;
+  Sha256 whole_;
   std::vector<Tensor> tensors_;
   std::map<std::string, std::size_t> index_;
   Metadata metadata_;

@@ -97,6 +97,9 @@ class HeaderEvents : public nlohmann::json_sax<json> {
                                : value == "data_offsets" ? entry().has_offsets
                                                          : false);
     if (!fresh) refuse("the key '" + value.substr(0, 80) + "' occurs twice");
+    if (names_.size() + metadata.size() > kMostSafetensorsEntries) {
+      refuse("more than " + std::to_string(kMostSafetensorsEntries) + " tensors and metadata");
+    }
     key_ = value;
     have_key_ = true;
     return true;

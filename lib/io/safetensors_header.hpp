@@ -9,7 +9,8 @@
 
 namespace m5 {
 
-inline constexpr std::uint64_t kLongestSafetensorsHeader = 100'000'000;  // bytes
+inline constexpr std::uint64_t kLongestSafetensorsHeader = 10'000'000;  // bytes
+inline constexpr std::size_t kMostSafetensorsEntries = 20'000;          // tensors and metadata
 
 struct SafetensorsHeader {
   std::vector<Tensor>

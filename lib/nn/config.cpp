@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 
+#include "io/json.hpp"
 #include "kernels/math/minimax.hpp"
 #include "m5/error.hpp"
 
@@ -82,26 +82,6 @@ class Fields {
   const std::string where_;
   std::set<std::string> asked_;
 };
-
-Json parse(const std::string& text, const std::string& origin) {
-  std::vector<std::set<std::string>> keys;  // of the objects that are open: no key twice
-  const auto callback = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !keys.back().insert(parsed.get<std::string>()).second) {
-      refuse(origin + ": key " + parsed.dump() + " appears twice");
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, callback);
-  } catch (const Json::exception& e) {
-    std::string message = e.what();
-    std::replace(message.begin(), message.end(), '\n', ' ');
-    refuse(origin + ": config is not JSON: " + message);
-  }
-}
 
 }  // namespace
 
@@ -202,7 +182,7 @@ std::string ModelConfig::to_json() const {
 }
 
 ModelConfig ModelConfig::from_json(const std::string& text, const std::string& origin) {
-  const Json json = parse(text, origin);
+  const Json json = parse_json(text, origin + ": config");
   Fields fields(json, origin + ": config");
   const int version = fields.integer("format_version");
   if (version > kModelFormatVersion) {

@@ -5,8 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 
+#include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "m5/error.hpp"
 #include "nn/parameters.hpp"
@@ -42,9 +42,10 @@ void check_version(const SafetensorsFile& file) {
 
 // The provenance is for people: values are text, or anything else in JSON's own notation.
 std::map<std::string, std::string> parse_provenance(const SafetensorsFile& file) {
+  const std::string what = file.path() + ": m5_provenance";
+  const auto json = parse_json(file.metadata_value("m5_provenance"), what);
+  if (!json.is_object()) throw Error(ErrorKind::kModel, what + " is no JSON object");
   std::map<std::string, std::string> provenance;
-  const auto json = nlohmann::json::parse(file.metadata_value("m5_provenance"), nullptr, false);
-  if (!json.is_object()) fail(file.path(), "m5_provenance is no JSON object");
   for (const auto& [key, value] : json.items()) {
     provenance[key] = value.is_string() ? value.get<std::string>() : value.dump();
   }
@@ -64,7 +65,7 @@ std::string program_directory() {
 }  // namespace
 
 Model load_model(const std::string& path) {
-  const SafetensorsFile file(path);
+  SafetensorsFile file(path);
   if (file.metadata().count("m5_config") == 0) {
     fail(path, "a safetensors file, but no m5 model: metadata 'm5_config' is missing");
   }
@@ -76,11 +77,11 @@ Model load_model(const std::string& path) {
   }
   Model model;
   model.path = path;
-  model.sha256 = file.sha256();
   model.config = ModelConfig::from_json(file.metadata_value("m5_config"), path);
   model.provenance = parse_provenance(file);
 
   const ParameterTable table(model.config);
+  std::map<std::string, std::int64_t> offsets;
   for (const ParameterSpec& spec : table.specs) {
     const Tensor& tensor = file.tensor(spec.name);
     if (tensor.dtype != DType::kF32) {
@@ -90,20 +91,20 @@ Model load_model(const std::string& path) {
       fail(path, "tensor '" + spec.name + "': shape " + shape_text(tensor.shape) + ", expected " +
                      shape_text(spec.shape));
     }
+    offsets.emplace(spec.name, spec.offset);
   }
-  if (file.tensors().size() != table.specs.size()) {
-    for (const Tensor& tensor : file.tensors()) {
-      bool known = false;
-      for (const ParameterSpec& spec : table.specs) known = known || spec.name == tensor.name;
-      if (!known) fail(path, "tensor '" + tensor.name.substr(0, 200) + "' belongs to no m5 model");
+  for (const Tensor& tensor : file.tensors()) {
+    if (!offsets.contains(tensor.name)) {
+      fail(path, "tensor '" + tensor.name.substr(0, 200) + "' belongs to no m5 model");
     }
   }
   model.parameters.resize(static_cast<std::size_t>(table.total));
+  file.read([&](const Tensor& t) { return model.parameters.data() + offsets.at(t.name); });
+  model.sha256 = file.sha256();
   for (const ParameterSpec& spec : table.specs) {
-    float* const out = model.parameters.data() + spec.offset;
-    file.copy(spec.name, out, spec.size);
+    const float* const values = model.parameters.data() + spec.offset;
     for (std::int64_t i = 0; i < spec.size; ++i) {
-      if (!std::isfinite(out[i])) {
+      if (!std::isfinite(values[i])) {
         fail(path, "tensor '" + spec.name + "': value " + std::to_string(i) + " is not finite");
       }
     }
@@ -126,8 +127,13 @@ void save_model(const Model& model, const std::string& path) {
   metadata["m5_format_version"] = std::to_string(kModelFormatVersion);
   metadata["m5_config"] = model.config.to_json();
   // Bytes of a path that are no UTF-8 are replaced, not refused: the training is done by now.
-  metadata["m5_provenance"] = nlohmann::json(model.provenance)
-                                  .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string provenance = nlohmann::json(model.provenance)
+                               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (provenance.size() > kLongestJson || model.provenance.size() >= kMostJsonValues) {
+    throw Error(ErrorKind::kUsage, path + ": the provenance of the model is too long: at most " +
+                                       std::to_string(kLongestJson) + " bytes of JSON");
+  }
+  metadata["m5_provenance"] = std::move(provenance);
   write_safetensors(path, tensors, metadata);
 }
 

@@ -1,9 +1,11 @@
 #include "train/checkpoint.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <map>
 
+#include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "m5/error.hpp"
 
@@ -29,7 +31,7 @@ std::int64_t count_of(const SafetensorsFile& file, const char* key) {
 
 SettingTexts saved_settings(const SafetensorsFile& file) {
   SettingTexts settings;
-  const auto json = nlohmann::json::parse(file.metadata_value(kSettingsKey), nullptr, false);
+  const auto json = parse_json(file.metadata_value(kSettingsKey), file.path() + ": settings");
   if (!json.is_object()) {
     throw Error(ErrorKind::kModel, file.path() + ": the training settings are no JSON object");
   }
@@ -80,7 +82,7 @@ void save_checkpoint(const std::string& path, const TrainState& state,
 
 TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
                            const SettingTexts& settings) {
-  const SafetensorsFile file(path);
+  SafetensorsFile file(path);
   if (!file.metadata().count(kFormatKey) || !file.has_digests()) {
     throw Error(ErrorKind::kModel, path + ": not a checkpoint of m5 train");
   }
@@ -92,24 +94,27 @@ TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
   TrainState state;
   state.step = count_of(file, "step");
   state.tokens = count_of(file, "tokens");
-  const auto read = [&](const char* name, std::vector<float>& slab) {
-    // The size is checked before memory is taken.
-    if (file.tensor(name).size() != parameters) {
-      throw Error(ErrorKind::kModel, path + ": tensor '" + name + "' has " +
-                                         std::to_string(file.tensor(name).size()) +
-                                         " elements instead of " + std::to_string(parameters));
+  const std::map<std::string, std::vector<float>*> slabs{{kParameters, &state.parameters},
+                                                         {kFirstMoment, &state.first_moment},
+                                                         {kSecondMoment, &state.second_moment}};
+  for (const Tensor& tensor : file.tensors()) {  // sizes are checked before memory is taken
+    if (!slabs.contains(tensor.name) || tensor.dtype != DType::kF32 ||
+        tensor.shape != std::vector<std::int64_t>{parameters}) {
+      throw Error(ErrorKind::kModel, path + ": tensor '" + tensor.name.substr(0, 200) +
+                                         "' is not of this run: it needs " +
+                                         std::to_string(parameters) + " parameters");
     }
-    slab.resize(static_cast<std::size_t>(parameters));
-    file.copy(name, slab.data(), parameters);
-    for (const float value : slab) {
-      if (!std::isfinite(value)) {
-        throw Error(ErrorKind::kModel, path + ": tensor '" + name + "' has a non-finite value");
-      }
+  }
+  for (const auto& [name, slab] : slabs) {
+    file.tensor(name);  // or an error
+    slab->resize(static_cast<std::size_t>(parameters));
+  }
+  file.read([&](const Tensor& tensor) { return slabs.at(tensor.name)->data(); });
+  for (const auto& [name, slab] : slabs) {
+    if (!std::all_of(slab->begin(), slab->end(), [](float v) { return std::isfinite(v); })) {
+      throw Error(ErrorKind::kModel, path + ": tensor '" + name + "' has a non-finite value");
     }
-  };
-  read(kParameters, state.parameters);
-  read(kFirstMoment, state.first_moment);
-  read(kSecondMoment, state.second_moment);
+  }
   return state;
 }
 

@@ -9,10 +9,16 @@
 
 namespace m5 {
 
+constexpr std::int64_t kMostStages = 1000;
+
 std::vector<Stage> make_curriculum(const std::vector<std::int64_t>& segment_lengths,
                                    const std::vector<std::int64_t>& steps) {
   const auto stages = static_cast<std::int64_t>(segment_lengths.size());
   if (stages == 0) throw Error(ErrorKind::kUsage, "--segment-length: no length given");
+  if (stages > kMostStages) {  // they are kept in the model file, as text
+    throw Error(ErrorKind::kUsage,
+                "--segment-length: at most " + std::to_string(kMostStages) + " lengths");
+  }
   if (steps.size() != 1 && steps.size() != segment_lengths.size()) {
     throw Error(ErrorKind::kUsage, "--steps: give one number, or one for each of the " +
                                        std::to_string(stages) + " segment lengths");

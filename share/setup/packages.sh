@@ -7,7 +7,7 @@
 # and says what is missing; so does a system without apt-get.
 
 M5_BUILD_PACKAGES=(cmake g++ ninja-build pkg-config libdnnl-dev libhwy-dev libhts-dev zlib1g-dev
-                   libcli11-dev nlohmann-json3-dev)
+                   libssl-dev libcli11-dev nlohmann-json3-dev)
 M5_TEST_PACKAGES=(ccache libgtest-dev clang-format-14 clang-tidy-14 mandoc tabix bedtools
                   samtools python3-numpy bowtie2-examples ragout-examples)
 

@@ -21,6 +21,7 @@ kernels_hidden="m5/tokens.hpp m5/config.hpp m5/model.hpp m5/session.hpp"
 declare -A library=(
   [htslib/]="lib/base lib/io lib/sinks tools/main.cpp"
   [zlib.h]="lib/base lib/io lib/data lib/sinks"
+  [openssl/]="lib/base"
   [nlohmann/]="lib/base lib/io lib/nn lib/sinks lib/train tools"
   [CLI/]="tools"
   # measured_peak.cpp asks the library itself what the machine can do at most: the waist would be in the way.

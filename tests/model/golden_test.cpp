@@ -2,12 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
-#include "io/safetensors.hpp"
 #include "kernels/math/minimax.hpp"
 #include "m5/model.hpp"
 #include "model_util.hpp"
+#include "tests/unit/whole_file.hpp"
 
 namespace m5 {
 namespace {
@@ -18,26 +17,19 @@ constexpr double kFloat = 5e-6;
 // bf16: operands of the products carry 2^-9 each, over some ten products in a row.
 constexpr double kBf16 = 0.05;
 
-template <class U>
-std::vector<U> tensor(const SafetensorsFile& file, const std::string& name) {
-  std::vector<U> values(static_cast<std::size_t>(file.tensor(name).size()));
-  std::memcpy(values.data(), file.tensor(name).data, file.tensor(name).bytes());
-  return values;
-}
-
 class GoldenTest : public testing::TestWithParam<const char*> {
  protected:
   GoldenTest() {
-    const auto lengths = tensor<std::int64_t>(expected_, "lengths");
-    const auto circular = tensor<std::uint8_t>(expected_, "circular");
-    const auto contexts = tensor<std::int64_t>(expected_, "contexts");
+    const auto lengths = expected_.values<std::int64_t>("lengths");
+    const auto circular = expected_.values<std::uint8_t>("circular");
+    const auto contexts = expected_.values<std::int64_t>("contexts");
     const Token* at = tokens_.data();
     for (std::size_t s = 0; s < lengths.size(); ++s) {
       batch_.push_back({at, lengths[s], circular[s] != 0, contexts[s]});
       at += lengths[s];
     }
-    objective_.rows = tensor<std::int64_t>(expected_, "rows");
-    objective_.targets = tensor<std::uint8_t>(expected_, "targets");
+    objective_.rows = expected_.values<std::int64_t>("rows");
+    objective_.targets = expected_.values<std::uint8_t>("targets");
     objective_.kinds.assign(objective_.rows.size(), TargetKind::kMasked);
   }
 
@@ -53,10 +45,10 @@ class GoldenTest : public testing::TestWithParam<const char*> {
       }
       EXPECT_LE(greatest, tolerance) << what;
     };
-    const auto log_probs = tensor<double>(expected_, "log_probs");
+    const auto log_probs = expected_.values<double>("log_probs");
     near(model.log_probs(batch_), log_probs.data(), "log_probs");
     if (!training) {
-      const auto hidden = tensor<double>(expected_, "hidden");
+      const auto hidden = expected_.values<double>("hidden");
       const std::size_t layer_size = hidden.size() / (model_.config.layers + 1u);
       ASSERT_EQ(layer_size * 4, log_probs.size() * static_cast<std::size_t>(model_.config.dim));
       for (int layer = 0; layer <= model_.config.layers; ++layer) {
@@ -64,7 +56,7 @@ class GoldenTest : public testing::TestWithParam<const char*> {
              ("hidden " + std::to_string(layer)).c_str());
       }
     }
-    const double loss = tensor<double>(expected_, "loss")[0];
+    const double loss = expected_.values<double>("loss")[0];
     EXPECT_NEAR(model.encoder.evaluate(batch_, objective_).total_nll(), loss,
                 tolerance * static_cast<double>(objective_.rows.size()));
     if (!training) return;
@@ -75,8 +67,8 @@ class GoldenTest : public testing::TestWithParam<const char*> {
 
   const std::string path_ = std::string(M5_SOURCE_DIR) + "/tests/golden/" + GetParam();
   const Model model_ = load_model(path_ + ".model.safetensors");
-  const SafetensorsFile expected_{path_ + ".expected.safetensors"};
-  const std::vector<Token> tokens_ = tensor<std::uint8_t>(expected_, "tokens");
+  const test::WholeFile expected_{path_ + ".expected.safetensors"};
+  const std::vector<Token> tokens_ = expected_.values<std::uint8_t>("tokens");
   std::vector<TokenView> batch_;
   Objective objective_;
 };

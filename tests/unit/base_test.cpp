@@ -23,38 +23,20 @@ using test::put;
 using test::TempDir;
 
 // FIPS 180-4 examples and NIST's test vectors.
-TEST(Sha256, KnownDigests) {
-  const auto hex = [](const std::string& text) { return sha256_hex(text.data(), text.size()); };
-  EXPECT_EQ(hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  EXPECT_EQ(hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
-            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-  EXPECT_EQ(hex("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmn"
-                "hijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu"),
-            "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
-  EXPECT_EQ(hex(std::string(1000000, 'a')),
-            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
-}
-
-TEST(Sha256, StreamEqualsWhole) {
-  std::string text;
-  for (int i = 0; i < 300; ++i) text += static_cast<char>(i * 7 + i / 3);
-  for (std::size_t size : {0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 300}) {
-    for (std::size_t step : {1, 3, 63, 64, 65}) {
-      Sha256 digest;
-      for (std::size_t at = 0; at < size; at += step) {
-        digest.update(std::string_view(text).substr(at, std::min(step, size - at)));
-      }
-      EXPECT_EQ(digest.hex(), sha256_hex(text.data(), size)) << size << " by " << step;
+TEST(Sha256, KnownDigestsHoweverTheBytesCome) {
+  const auto hex = [](const std::string& text, std::size_t step) {
+    Sha256 digest;
+    for (std::size_t at = 0; at < text.size(); at += step) {
+      digest.update(std::string_view(text).substr(at, step));
     }
+    return digest.hex();
+  };
+  for (const std::size_t step : {1, 63, 64, 1000000}) {
+    EXPECT_EQ(hex("", step), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    EXPECT_EQ(hex("abc", step), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(hex(std::string(1000000, 'a'), step),
+              "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   }
-}
-
-TEST(Sha256, File) {
-  TempDir dir;
-  EXPECT_EQ(sha256_file(put(dir / "abc", "abc")),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  error_of(ErrorKind::kIo, [&] { sha256_file(dir / "none"); });
 }
 
 TEST(Random, IsAFunctionOfSeedAndIndex) {

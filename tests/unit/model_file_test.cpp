@@ -7,10 +7,10 @@
 
 #include "base/random.hpp"
 #include "base/sha256.hpp"
-#include "io/safetensors.hpp"
 #include "m5/model.hpp"
 #include "nn/parameters.hpp"
 #include "tests/unit/temp_dir.hpp"
+#include "tests/unit/whole_file.hpp"
 
 namespace m5 {
 namespace {
@@ -20,6 +20,7 @@ using test::error_of;
 using test::get;
 using test::put;
 using test::TempDir;
+using test::WholeFile;
 
 Model tiny_model() {
   ModelConfig config;
@@ -46,7 +47,7 @@ class ModelFile : public testing::Test {
   std::string refusal(const std::function<void(Parts&)>& change) {
     const Model model = tiny_model();
     save_model(model, dir_ / "good");
-    const SafetensorsFile good(dir_ / "good");
+    const WholeFile good(dir_ / "good");
     Parts parts{good.tensors(), good.metadata()};
     change(parts);
     write_safetensors(dir_ / "bad", parts.tensors, parts.metadata);
@@ -69,7 +70,9 @@ TEST_F(ModelFile, RoundTrip) {
             0);
   EXPECT_EQ(read.provenance, model.provenance);
   EXPECT_EQ(read.path, path);
-  EXPECT_EQ(read.sha256, sha256_file(path));
+  Sha256 digest;
+  digest.update(get(path));
+  EXPECT_EQ(read.sha256, digest.hex());
   save_model(read, dir_ / "again");
   EXPECT_EQ(get(dir_ / "again"), get(path));
 }
@@ -119,11 +122,7 @@ TEST_F(ModelFile, Versions) {
 }
 
 TEST_F(ModelFile, Configs) {
-  std::string deep;
-  for (int i = 0; i < 100000; ++i) deep += "{\"a\":";
-  for (const std::string& bad :
-       {std::string(), std::string("null"), std::string("[]"), std::string("{}"),
-        std::string("{\"dim\":16"), deep, std::string(100000, '[')}) {
+  for (const char* bad : {"", "null", "[]", "{}", "{\"dim\":16"}) {
     refusal([&](Parts& p) { p.metadata["m5_config"] = bad; });
   }
   const auto replaced = [&](const std::string& key, const std::string& value) {
@@ -182,7 +181,7 @@ TEST_F(ModelFile, WrongTensors) {
       "tensor 'extra' belongs to no m5 model"));
   // Another order of the tensors is the same model.
   save_model(tiny_model(), dir_ / "good");
-  const SafetensorsFile good(dir_ / "good");
+  const WholeFile good(dir_ / "good");
   std::vector<Tensor> reversed(good.tensors().rbegin(), good.tensors().rend());
   write_safetensors(dir_ / "reversed", reversed, good.metadata());
   EXPECT_EQ(load_model(dir_ / "reversed").parameters, tiny_model().parameters);
