@@ -24,6 +24,9 @@ constexpr std::int64_t kSlabs = 64;  // parts of the sums, whatever the number o
 // weight have both signs and reach exp(R) each, the weight itself may be as small as exp(-R).
 double rounding_allowance(const ModelConfig& c) { return std::exp(2 * c.bound) * 0x1p-21; }
 
+// The greater one, and NaN if either is: std::max would lose it.
+double greater(double a, double b) { return b > a || std::isnan(b) ? b : a; }
+
 // Sums over keys: of the state, and, for the sampled queries, of exact softmax.
 struct Sums {
   std::vector<double> state;       // [F][C][H]
@@ -119,7 +122,7 @@ void add_exact(const ModelConfig& c, const std::vector<float>& q, const float* k
     const float* v = k + kKeyDim * heads;
     for (std::size_t c_h = 0; c_h < dv * heads; ++c_h) {
       double& most = sums.v_max[c_h % heads];
-      most = std::max(most, std::abs(static_cast<double>(v[c_h])));
+      most = greater(most, std::abs(static_cast<double>(v[c_h])));
     }
     for (std::size_t j = 0; j < queries; ++j) {
       const float* query = q.data() + j * kKeyDim * heads;
@@ -129,7 +132,7 @@ void add_exact(const ModelConfig& c, const std::vector<float>& q, const float* k
           score +=
               static_cast<double>(query[e * heads + h]) * static_cast<double>(k[e * heads + h]);
         }
-        sums.score_max = std::max(sums.score_max, std::abs(score));
+        sums.score_max = greater(sums.score_max, std::abs(score));
         weight[h] = std::exp(score);
         double p = 0;
         for (std::size_t e = c.coefficients.size(); e-- > 0;) p = p * score + c.coefficients[e];
@@ -210,9 +213,9 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
     add(total.exact, parts[s].exact);
     add(total.polynomial, parts[s].polynomial);
     for (std::size_t h = 0; h < total.v_max.size(); ++h) {
-      total.v_max[h] = std::max(total.v_max[h], parts[s].v_max[h]);
+      total.v_max[h] = greater(total.v_max[h], parts[s].v_max[h]);
     }
-    total.score_max = std::max(total.score_max, parts[s].score_max);
+    total.score_max = greater(total.score_max, parts[s].score_max);
   }
 
   kernels::Buffer<float> scaled(backend, total.state.size());
@@ -233,17 +236,19 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
         double most = 0;
         for (std::size_t col = 0; col < dv; ++col) {
           const double quotient = sum[col * heads + h] / sum[dv * heads + h];
-          most = std::max(most, std::abs(static_cast<double>(o[col * heads + h]) - quotient));
+          most = greater(most, std::abs(static_cast<double>(o[col * heads + h]) - quotient));
         }
         return most / std::max(total.v_max[h], std::numeric_limits<double>::min());
       };
       const double error = distance(total.exact);
-      outcome.rounding = std::max(outcome.rounding, distance(total.polynomial));
-      if (!std::isfinite(error)) {
+      outcome.rounding = greater(outcome.rounding, distance(total.polynomial));
+      // An infinite |v| would make every error 0.
+      if (!std::isfinite(error) || !std::isfinite(outcome.rounding) ||
+          !std::isfinite(total.v_max[h]) || !std::isfinite(total.score_max)) {
         throw Error(ErrorKind::kNumeric, "the attention of head " + std::to_string(h) +
                                              " is not finite at " + with_commas(rows) + " nt");
       }
-      outcome.observed = std::max(outcome.observed, error);
+      outcome.observed = greater(outcome.observed, error);
       outcome.mean += error / static_cast<double>(heads * static_cast<std::size_t>(queries));
     }
   }

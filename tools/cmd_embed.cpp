@@ -140,9 +140,9 @@ int cmd_embed(int argc, char** argv) {
   if (a.common.dry_run) {
     DryRun dry(a.common, session);
     for (InputBatch batch; reader.next(batch);) {
-      dry.add(batch, embedder.memory(batch, embedder.units_of(batch)));
+      dry.add(batch, embedder.memory(batch, embedder.units_of(batch)), 1);
     }
-    dry.print(1, [&](std::span<const TokenView> sequences) {
+    dry.print([&](std::span<const TokenView> sequences) {
       session.hidden(sequences, embedder.layer(), [](std::int64_t, int, const float*) {});
     });
     return 0;

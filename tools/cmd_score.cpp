@@ -1,8 +1,7 @@
 // m5 score: per-base perplexity.
 //
-// Notes for the man page: with --strand both the log-probabilities of the two strands are averaged;
-// perplexity, bits and nll are of that mean, and the four probabilities of the TSV (and the
-// entropy) are normalised to sum to one after it. A bin's perplexity is exp(mean nll), the
+// Notes for the man page: with --strand both the log-probabilities of the two strands are averaged
+// and normalised, and all that is written is of these. A bin's perplexity is exp(mean nll), the
 // geometric mean. With regions, bins start at the region; otherwise at the record. Regions of one
 // record are sorted and merged, and printed in the order of the records. --summary counts whole
 // records.
@@ -158,7 +157,7 @@ class ScoreWriter {
       row.bases = length;
       row.n = record.counts.n;
       row.other = record.counts.ambiguous;
-      row.add(record.tokens.data(), scores);
+      name_file(record.file, [&] { row.add(record.tokens.data(), scores); });
     }
     sink_.flush();
   }
@@ -174,8 +173,11 @@ int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
             const ScoringOptions& options) {
   DryRun plan(a.common, session);
   ScoreMemory memory(session, options);
-  for (InputBatch batch; reader.next(batch);) plan.add(batch, memory.next(batch));
-  plan.print(options.forward_passes(), [&](std::span<const TokenView> sequences) {
+  const int strands = options.strand == Strand::kBoth ? 2 : 1;
+  for (InputBatch batch; reader.next(batch);) {
+    plan.add(batch, memory.next(batch), strands * working_passes(batch.views, options));
+  }
+  plan.print([&](std::span<const TokenView> sequences) {
     std::vector<std::int64_t> rows;  // that a pass asks for
     std::int64_t first = 0;
     for (const TokenView& view : sequences) {

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <vector>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.hpp"
@@ -200,15 +201,20 @@ std::unique_ptr<kernels::Backend<float>> make_backend(const Options& o) {
                                     .block_rows = session.block_rows});
 }
 
-GenomeStore load(const Options& o, const std::vector<std::string>& files) {
+GenomeStore load(const Options& o, const std::vector<std::string>& files, const char* purpose) {
   const Topology topology = o.common.circular ? Topology::kCircular
                             : o.common.linear ? Topology::kLinear
                                               : Topology::kFromHeader;
   // Contigs of different drafts may well share their names.
-  return load_genomes(files, topology,
-                      {.skip_empty = o.common.skip_empty,
-                       .allow_no_eof = o.common.allow_no_eof,
-                       .warn_duplicates = false});
+  GenomeStore store = load_genomes(files, topology,
+                                   {.skip_empty = o.common.skip_empty,
+                                    .allow_no_eof = o.common.allow_no_eof,
+                                    .warn_duplicates = false});
+  if (!store.has_bases()) {
+    throw Error(ErrorKind::kInput, files[0] + (files.size() > 1 ? " and others" : "") +
+                                       ": no A, C, G or T to " + purpose);
+  }
+  return store;
 }
 
 // --max-memory, else what is free and what the loaded sequences (part of the need) have taken.
@@ -282,7 +288,14 @@ class Reporter {
 };
 
 // A run of hours must not fail at its first checkpoint or its end for want of a directory.
-void check_writable(const std::string& path) { const OutputFile trial(path); }
+void check_writable(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) {
+    throw Error(ErrorKind::kUsage,
+                path + ": is a pipe: models and checkpoints are written to files only");
+  }
+  const OutputFile trial(path);
+}
 
 void check_checkpoint(const Options& o) {
   const bool exists = access(o.checkpoint.c_str(), F_OK) == 0;
@@ -359,9 +372,9 @@ int train(Options& o) {
   o.settings.config = model.config;
   o.settings.init_sha256 = model.sha256;
   const auto backend = make_backend(o);
-  const GenomeStore training = load(o, files);
+  const GenomeStore training = load(o, files, "train on");
   const GenomeStore validation =
-      o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files);
+      o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files, "validate on");
   const std::int64_t loaded = training.total() + validation.total();
   const std::int64_t limit = memory_limit(o, loaded);
   MemoryPlan plan =

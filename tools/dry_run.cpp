@@ -23,13 +23,14 @@ double seconds_of(const std::function<void()>& work) {
 DryRun::DryRun(const CommonOptions& options, const Session& session)
     : options_(options), session_(session), sample_rows_(kSampleRows * session.threads()) {}
 
-void DryRun::add(const InputBatch& batch, std::uint64_t memory) {
+void DryRun::add(const InputBatch& batch, std::uint64_t memory, int passes) {
   records_ += static_cast<std::int64_t>(batch.records.size());
   rows_ += batch.rows;
+  model_rows_ += batch.rows * passes;
   memory_ = std::max(memory_, memory);
   for (const TokenView& view : batch.views) {
     Kind& kind = kinds_[view.length >= kLongRecord ? 1 : 0];
-    kind.rows += view.length;
+    kind.rows += view.length * passes;
     const std::int64_t wanted = std::min(view.length, sample_rows_ - kind.sample_rows);
     if (wanted <= 0) continue;
     const std::vector<Token>& copy = kind.sample.emplace_back(view.tokens, view.tokens + wanted);
@@ -54,18 +55,18 @@ double DryRun::seconds_per_row(const Kind& kind, const Pass& one_pass) {
   return seconds / static_cast<double>(rows);
 }
 
-void DryRun::print(int passes, const Pass& one_pass) const {
+void DryRun::print(const Pass& one_pass) const {
   double seconds = 0;
   for (const Kind& kind : kinds_) {
     if (kind.rows == 0) continue;
-    seconds += seconds_per_row(kind, one_pass) * static_cast<double>(kind.rows) * passes;
+    seconds += seconds_per_row(kind, one_pass) * static_cast<double>(kind.rows);
   }
   const std::uint64_t limit = memory_limit(options_).bytes;
   std::printf("device\t%s\n", session_.device_name().c_str());
   std::printf("threads\t%d\n", session_.threads());
   std::printf("records\t%lld\n", static_cast<long long>(records_));
   std::printf("rows\t%lld\n", static_cast<long long>(rows_));
-  std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(rows_ * passes));
+  std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(model_rows_));
   std::printf("memory_bytes\t%llu\n", static_cast<unsigned long long>(memory_));
   std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit));
   std::printf("memory_fits\t%s\n", memory_ <= limit ? "yes" : "no");

@@ -19,17 +19,17 @@ class DryRun {
   // The references must stay.
   DryRun(const CommonOptions& options, const Session& session);
 
-  // memory: bytes the process takes when this batch goes through the model.
-  void add(const InputBatch& batch, std::uint64_t memory);
-  // Runs the sample, and prints the lines. one_pass: what the command does with sequences, once;
-  // passes: how often it does that.
+  // memory: bytes the process takes when this batch goes through the model; passes: how often it
+  // does.
+  void add(const InputBatch& batch, std::uint64_t memory, int passes);
+  // Runs the sample, and prints the lines. one_pass: what the command does with sequences, once.
   using Pass = std::function<void(std::span<const TokenView>)>;
-  void print(int passes, const Pass& one_pass) const;
+  void print(const Pass& one_pass) const;
 
  private:
   // Long and short records go through the model at different rates.
   struct Kind {
-    std::int64_t rows = 0;
+    std::int64_t rows = 0;  // through the model
     std::vector<std::vector<Token>> sample;
     std::vector<TokenView> views;  // of the sample
     std::int64_t sample_rows = 0;
@@ -39,7 +39,7 @@ class DryRun {
   const CommonOptions& options_;
   const Session& session_;
   const std::int64_t sample_rows_;
-  std::int64_t records_ = 0, rows_ = 0;
+  std::int64_t records_ = 0, rows_ = 0, model_rows_ = 0;
   std::uint64_t memory_ = 0;   // the greatest of any batch
   std::array<Kind, 2> kinds_;  // short, long
 };

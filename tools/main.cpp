@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "base/output.hpp"
 #include "base/system.hpp"
+#include "base/text.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cpu/simd.hpp"
 #include "m5/config.hpp"
@@ -67,10 +68,7 @@ const Command* find_command(const char* word) {
 
 // One line, whatever the message holds.
 int report(const std::string& prefix, const std::string& message, int code) {
-  std::string line = prefix + ": " + message;
-  for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
+  const std::string line = prefix + ": " + m5::printable(message);
   std::fflush(stdout);
   if (m5::log_enabled(m5::LogLevel::kError)) std::fprintf(stderr, "%s\n", line.c_str());
   return code;

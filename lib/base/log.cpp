@@ -6,6 +6,8 @@
 #include <atomic>
 #include <mutex>
 
+#include "base/text.hpp"
+
 namespace m5 {
 namespace {
 
@@ -28,7 +30,7 @@ void log_line(LogLevel level, const std::string& message) {
   std::lock_guard lock(g_mutex);
   std::string line = g_prefix;
   if (level == LogLevel::kWarning) line += "warning: ";
-  line += message;
+  line += printable(message);
   line += '\n';
   // Nothing can be done about a failing stderr.
   [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, line.data(), line.size());

@@ -12,7 +12,8 @@ inline constexpr int kDefaultVerbosity = 3;
 // verbosity is clamped to 0..5; command may be empty (prefix "m5: ").
 void set_log(int verbosity, const std::string& command);
 bool log_enabled(LogLevel level);
-// One line, written with one system call; safe from several threads.
+// One line, whatever the message holds (printable() of base/text.hpp), written with one system
+// call; safe from several threads.
 void log_line(LogLevel level, const std::string& message);
 
 inline void log_error(const std::string& message) { log_line(LogLevel::kError, message); }

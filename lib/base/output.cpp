@@ -11,11 +11,10 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "base/random.hpp"
+#include "base/system.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -72,15 +71,6 @@ std::string directory_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// A symbolic link stays one: the file it names is replaced.
-std::string resolve_links(const std::string& path) {
-  struct Free {
-    void operator()(char* p) const { std::free(p); }
-  };
-  std::unique_ptr<char, Free> real(realpath(path.c_str(), nullptr));
-  return real ? std::string(real.get()) : path;
-}
-
 }  // namespace
 
 bool has_bgzf_suffix(const std::string& path) {
@@ -125,7 +115,8 @@ OutputFile::OutputFile(const std::string& path, Format format) : path_(path), fo
   }
   // Renaming over it would succeed in spite of the file's own permissions.
   if (exists && access(path_.c_str(), W_OK) != 0) fail("cannot write", errno);
-  target_ = exists ? resolve_links(path_) : path_;
+  target_ = follow_links(path_);  // a symbolic link stays one: the file it names is replaced
+  if (target_.empty()) fail("cannot create", ELOOP);
   open_temporary();
   if (exists && fchmod(fd_, status.st_mode & 07777) != 0) {
     // Some file systems have no permissions to keep.

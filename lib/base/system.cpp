@@ -210,13 +210,25 @@ std::int64_t parse_size(const std::string& text, const std::string& option) {
   return static_cast<std::int64_t>(product);
 }
 
+std::string follow_links(const std::string& path) {
+  constexpr int kMost = 40;  // as the kernel does
+  std::string name = path;
+  for (int links = 0; links <= kMost; ++links) {
+    std::error_code error;
+    const std::filesystem::path link = std::filesystem::read_symlink(name, error);
+    if (error) return name;  // no link
+    name = (std::filesystem::path(name).parent_path() / link).string();
+  }
+  return "";
+}
+
 bool same_file(const std::string& a, const std::string& b) {
   namespace fs = std::filesystem;
   if (a.empty() || b.empty()) return false;
   if (a == b) return true;
   std::error_code error_a, error_b;  // what cannot be resolved (a pipe in /dev/fd) has one name
-  const fs::path path_a = fs::weakly_canonical(fs::absolute(a, error_a), error_a);
-  const fs::path path_b = fs::weakly_canonical(fs::absolute(b, error_b), error_b);
+  const fs::path path_a = fs::weakly_canonical(fs::absolute(follow_links(a), error_a), error_a);
+  const fs::path path_b = fs::weakly_canonical(fs::absolute(follow_links(b), error_b), error_b);
   return !error_a && !error_b && path_a == path_b;
 }
 

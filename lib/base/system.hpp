@@ -22,6 +22,10 @@ std::int64_t parse_size(const std::string& text, const std::string& option);
 std::int64_t cgroup_cpus(const std::string& membership, const std::string& root);
 std::int64_t cgroup_memory_left(const std::string& membership, const std::string& root);
 
+// The name at the end of symbolic links, whether or not there is a file; empty where they lead
+// round in a circle.
+std::string follow_links(const std::string& path);
+
 // Whether two names are the same file, links resolved; for files that need not exist yet.
 bool same_file(const std::string& a, const std::string& b);
 

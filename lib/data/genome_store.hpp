@@ -1,6 +1,7 @@
 // Genomes in memory: all records of all files, one byte per nt.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -25,6 +26,7 @@ struct GenomeStore {
   std::vector<Token> tokens;  // of all records, one after the other
 
   std::int64_t total() const { return static_cast<std::int64_t>(tokens.size()); }
+  bool has_bases() const { return std::any_of(tokens.begin(), tokens.end(), is_base); }
   const Token* begin_of(const GenomeRecord& record) const { return tokens.data() + record.offset; }
   // Appends one record of the file added last (or a first, nameless one).
   void add(const std::string& name, std::span<const Token> sequence, bool circular);

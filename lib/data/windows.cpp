@@ -43,7 +43,7 @@ std::uint64_t window_key(const WindowId& id) {
 
 WindowSampler::WindowSampler(const GenomeStore& store, double reverse_complement_probability)
     : store_(store), reverse_complement_(reverse_complement_probability) {
-  if (store.total() == 0) throw Error(ErrorKind::kInput, "no nucleotides to train on");
+  if (!store.has_bases()) throw Error(ErrorKind::kInput, "no A, C, G or T to train on");
 }
 
 Window WindowSampler::draw(const WindowId& id, std::int64_t segment_length) const {

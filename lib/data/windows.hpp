@@ -30,7 +30,7 @@ std::uint64_t window_key(const WindowId& id);
 
 class WindowSampler {
  public:
-  // The store must outlive the sampler. Throws Error(kInput) on a store without a nucleotide.
+  // The store must outlive the sampler. Throws Error(kInput) on a store without A, C, G or T.
   WindowSampler(const GenomeStore& store, double reverse_complement_probability);
 
   // Records are drawn in proportion to their length. One no longer than segment_length is used

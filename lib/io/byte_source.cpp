@@ -44,6 +44,7 @@ struct ByteSource::Gzip {
   bool in_member = false;
   std::int64_t members = 0;
   bool last_is_bgzf = false, last_is_empty = false;
+  bool padded = false;  // zeros follow the last member
 
   // Size of the block by its BGZF field (SAM specification, 4.1), or -1 for a plain gzip member.
   std::int64_t bgzf_block_size() const {
@@ -188,6 +189,17 @@ std::string_view ByteSource::read_gzip() {
           log_warning(path_ + ": the BGZF end-of-file block is missing; the file may be truncated");
         }
         break;
+      }
+      // gzip, too, accepts zeros behind the last member: tapes and block devices are padded so.
+      if (g.members > 0 && (g.padded || input_[begin_] == '\0')) {
+        const auto pad = std::find_if(input_.begin() + static_cast<std::ptrdiff_t>(begin_),
+                                      input_.begin() + static_cast<std::ptrdiff_t>(end_),
+                                      [](char byte) { return byte != '\0'; });
+        begin_ = static_cast<std::size_t>(pad - input_.begin());
+        g.padded = true;
+        if (begin_ == end_) continue;
+        damaged("bytes that are not gzip follow gzip member " + std::to_string(g.members) +
+                " and zeros");
       }
       start_member();
     }

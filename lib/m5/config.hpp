@@ -32,10 +32,9 @@ struct M5_API ModelConfig {
   std::vector<LocalConv> local_conv;  // empty, or one per layer
   std::vector<double> coefficients;   // c_0..c_p, minimax polynomial of exp on [-R, R]
 
-  int value_dim() const { return dim / heads; }
-  bool has_conv(int layer) const {
-    return !local_conv.empty() && local_conv[static_cast<std::size_t>(layer)].width > 0;
-  }
+  // These four throw Error(kUsage) where the fields they need are none that validate() accepts.
+  int value_dim() const;
+  bool has_conv(int layer) const;  // layer: 0..layers-1
   // Number of monomials of degree <= order in 4 variables: C(4 + p, p).
   int features() const;
   // Greatest relative error of the polynomial to exp on [-R, R]; see kernels/math/minimax.hpp.

@@ -18,14 +18,17 @@ struct Model {
   std::string path;
 };
 
-// Fresh parameters: a function of (config, seed) alone.
+// Fresh parameters: a function of (config, seed) alone. Throws Error(kModel) as
+// ModelConfig::validate does.
 M5_API Model initial_model(const ModelConfig& config, std::uint64_t seed);
 
 // Throws Error(kModel) with the path, and the tensor where one is at fault; nothing in the file is
 // trusted: sizes are checked before memory is taken, and non-finite weights are refused.
 M5_API Model load_model(const std::string& path);
 
-// Written whole or not at all. Throws Error(kIo).
+// Written whole or not at all. Throws Error(kIo); before anything is written Error(kModel) for a
+// config that does not validate, Error(kUsage) for another number of parameters than it has, and
+// Error(kNumeric) for one that is not finite: nothing is saved that load_model refuses.
 M5_API void save_model(const Model& model, const std::string& path);
 
 // The path of the bundled model: $M5_MODEL, else the installed or build-tree

@@ -25,9 +25,13 @@ struct SessionOptions {
 
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
 // the sequences and the two precisions only: not on threads, block size or the other contexts in
-// the call.
+// the call. Arguments are checked before anything is computed: Error(kUsage) names what is wrong,
+// such as an empty sequence, a token that may not be there, a context or a row out of order.
 class M5_API Session {
  public:
+  // The model is copied. Throws Error(kModel) for a config that does not validate, Error(kUsage)
+  // for another number of parameters than it has, and for options out of range, Error(kResource)
+  // without the device or the memory.
   Session(const Model& model, const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
@@ -38,7 +42,7 @@ class M5_API Session {
   std::string device_name() const;  // such as "cpu AVX3_ZEN4, fp32"
 
   // log_probs[r][b] = log p(base b at rows[r] | the tokens given), nats, [rows.size(), 4].
-  // rows ascending. Throws Error(kNumeric) if a value is not finite.
+  // rows strictly ascending. Throws Error(kNumeric) if a value is not finite.
   void log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
                  float* log_probs);
 
@@ -54,6 +58,7 @@ class M5_API Session {
   void on_layer(const std::function<void(int done, int of)>& call);
 
   // Bytes that log_probs or hidden will take for so many rows in so many contexts, all told.
+  // rows: 0 to 10^12, contexts: 0 to 10^9.
   std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts = 1) const;
   // Floating-point operations of one forward pass, per row (the convention of `m5 bench speed`).
   double forward_flops_per_row() const;

@@ -1,4 +1,4 @@
-// What forward (encoder.cpp) and backward (encoder_backward.cpp) share.
+// What forward (encoder_forward.cpp) and backward (encoder_backward.cpp) share.
 #pragma once
 
 #include <array>
@@ -79,7 +79,7 @@ struct Encoder<T>::Impl {
        bool bf16_residual);
   void set_parameters(const T* values);
 
-  // --- forward (encoder.cpp): the state of one call
+  // --- the state of one call (encoder.cpp)
   struct Pass;
   class TileStates;
   void embed_sweep(Pass& pass);

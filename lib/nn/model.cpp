@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -113,11 +114,16 @@ Model load_model(const std::string& path) {
 }
 
 void save_model(const Model& model, const std::string& path) {
-  const ParameterTable table(model.config);
-  if (static_cast<std::int64_t>(model.parameters.size()) != table.total) {
-    throw Error(ErrorKind::kInternal, path + ": the model has " +
-                                          std::to_string(model.parameters.size()) +
-                                          " parameters, its config " + std::to_string(table.total));
+  ModelConfig config = model.config;
+  config.validate();
+  const ParameterTable table(config);
+  table.check_count(model.parameters.size());
+  for (const ParameterSpec& spec : table.specs) {
+    const float* const values = model.parameters.data() + spec.offset;
+    if (!std::all_of(values, values + spec.size, [](float v) { return std::isfinite(v); })) {
+      throw Error(ErrorKind::kNumeric, path + ": not written: tensor '" + spec.name +
+                                           "' has a value that is not finite");
+    }
   }
   std::vector<Tensor> tensors;
   for (const ParameterSpec& spec : table.specs) {
@@ -125,7 +131,7 @@ void save_model(const Model& model, const std::string& path) {
   }
   Metadata metadata;
   metadata["m5_format_version"] = std::to_string(kModelFormatVersion);
-  metadata["m5_config"] = model.config.to_json();
+  metadata["m5_config"] = config.to_json();
   // Bytes of a path that are no UTF-8 are replaced, not refused: the training is done by now.
   std::string provenance = nlohmann::json(model.provenance)
                                .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

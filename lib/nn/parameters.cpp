@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "m5/error.hpp"
+
 namespace m5 {
 
 ParameterTable::ParameterTable(const ModelConfig& config) {
@@ -58,6 +60,12 @@ ParameterTable::ParameterTable(const ModelConfig& config) {
   final_norm = gain("final_norm");
   head_weight = matrix("head.weight", 4, d, 0.5);
   head_bias = bias("head.bias", 4);
+}
+
+void ParameterTable::check_count(std::size_t count) const {
+  if (count == static_cast<std::size_t>(total)) return;
+  throw Error(ErrorKind::kUsage, "the model has " + std::to_string(count) +
+                                     " parameters, its config needs " + std::to_string(total));
 }
 
 }  // namespace m5

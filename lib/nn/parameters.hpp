@@ -35,6 +35,8 @@ struct LayerOffsets {
 
 struct ParameterTable {
   explicit ParameterTable(const ModelConfig& config);
+  // Throws Error(kUsage) unless a model has `count` parameters.
+  void check_count(std::size_t count) const;
 
   std::vector<ParameterSpec> specs;
   std::int64_t total = 0;                          // elements in the slab

@@ -41,8 +41,9 @@ void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
     total += view.length;
   }
   const int passes = options.unmasked ? 1 : options.passes;
+  const int working = working_passes(sequences, options);
   std::vector<Token> saved;
-  for (int pass = 0; pass < passes; ++pass) {
+  for (int pass = 0; pass < working; ++pass) {
     hidden.rows.clear();
     saved.clear();
     std::int64_t first = 0;
@@ -78,18 +79,20 @@ void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
     }
     if (on_rows) on_rows(total);
   }
+  if (on_rows && passes > working) on_rows(total * (passes - working));
 }
 
-// Makes the four sum to one. Sums in pairs (A with C, G with T), so that complementing, which
-// reverses their order, changes no bit.
-void normalise(float* log_probs) {
-  const float top =
-      std::max(std::max(log_probs[0], log_probs[1]), std::max(log_probs[2], log_probs[3]));
+// four: those of the other strand, and on return the mean of both, the probabilities made to sum to
+// one. Sums in pairs (A with C, G with T), so that complementing, which reverses their order,
+// changes no bit.
+void join(const float* forward, float* four) {
+  for (int b = 0; b < kBases; ++b) four[b] = 0.5f * (forward[b] + four[b]);
+  const float top = std::max(std::max(four[0], four[1]), std::max(four[2], four[3]));
   double e[kBases];
-  for (int b = 0; b < kBases; ++b) e[b] = std::exp(static_cast<double>(log_probs[b] - top));
-  const double log_sum = std::log((e[0] + e[1]) + (e[2] + e[3])) + top;
+  for (int b = 0; b < kBases; ++b) e[b] = std::exp(static_cast<double>(four[b] - top));
+  const double log_sum = std::log((e[0] + e[1]) + (e[2] + e[3])) + static_cast<double>(top);
   for (int b = 0; b < kBases; ++b) {
-    log_probs[b] = static_cast<float>(static_cast<double>(log_probs[b]) - log_sum);
+    four[b] = static_cast<float>(static_cast<double>(four[b]) - log_sum);
   }
 }
 
@@ -99,6 +102,7 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
                      const std::function<void(std::int64_t rows)>& on_rows) {
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  const bool both = options.strand == Strand::kBoth, four_wanted = both || options.all_bases;
   out.clear();
   out.resize(sequences.size());
   std::vector<Token> tokens;
@@ -110,18 +114,18 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
     const auto length = static_cast<std::size_t>(view.length);
     tokens.insert(tokens.end(), view.tokens, view.tokens + view.length);
     out[s].log_p.assign(length, kNone);
-    if (options.all_bases) out[s].log_probs.assign(length * kBases, kNone);
+    if (four_wanted) out[s].log_probs.assign(length * kBases, kNone);
   }
   Hidden hidden;
-  const bool both = options.strand == Strand::kBoth;
+  // The sequence and position as they were given, whatever the strand.
+  const auto keep = [&](std::size_t s, std::size_t at, const float* log_probs) {
+    out[s].log_p[at] = log_probs[sequences[s].tokens[at]];
+    if (four_wanted) std::copy_n(log_probs, kBases, out[s].log_probs.data() + at * kBases);
+  };
   if (options.strand != Strand::kReverse) {
     score_strand(false, session, tokens, sequences, options, hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
-                   const auto at = static_cast<std::size_t>(position);
-                   out[s].log_p[at] = log_probs[sequences[s].tokens[at]];
-                   if (options.all_bases) {
-                     std::copy_n(log_probs, kBases, out[s].log_probs.data() + at * kBases);
-                   }
+                   keep(s, static_cast<std::size_t>(position), log_probs);
                  });
   }
   if (options.strand != Strand::kForward) {
@@ -135,16 +139,21 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
     score_strand(true, session, tokens, sequences, options, hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
                    const auto at = static_cast<std::size_t>(sequences[s].length - 1 - position);
-                   const auto join = [both](float& value, float other) {
-                     value = both ? 0.5f * (value + other) : other;
-                   };
-                   join(out[s].log_p[at], log_probs[complement(sequences[s].tokens[at])]);
-                   if (!options.all_bases) return;
-                   float* four = out[s].log_probs.data() + at * kBases;
-                   for (int b = 0; b < kBases; ++b) join(four[b], log_probs[kBases - 1 - b]);
-                   if (both) normalise(four);
+                   float four[kBases];
+                   std::reverse_copy(log_probs, log_probs + kBases, four);
+                   if (both) join(out[s].log_probs.data() + at * kBases, four);
+                   keep(s, at, four);
                  });
   }
+  if (options.all_bases) return;
+  for (SequenceScores& scores : out) std::vector<float>().swap(scores.log_probs);
+}
+
+int working_passes(std::span<const TokenView> sequences, const ScoringOptions& options) {
+  if (options.unmasked) return 1;
+  std::int64_t longest = 0;
+  for (const TokenView& view : sequences) longest = std::max(longest, view.length);
+  return static_cast<int>(std::min<std::int64_t>(options.passes, longest));
 }
 
 std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options) {
@@ -152,7 +161,8 @@ std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options) {
   const std::uint64_t hidden =
       options.unmasked ? n : n / static_cast<std::uint64_t>(options.passes) + 1;
   // vectors that grow by push_back may hold twice what they need
-  return scored_memory(rows, options) +
+  const bool four_for_now = options.strand == Strand::kBoth && !options.all_bases;
+  return scored_memory(rows, options) + (four_for_now ? n * kBases * sizeof(float) : 0) +
          hidden * (2 * sizeof(std::int64_t) + 2 * sizeof(Token) + kBases * sizeof(float));
 }
 

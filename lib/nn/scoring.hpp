@@ -5,7 +5,9 @@
 // circular record whose length K divides, a rotation therefore rotates the scores; where K does not
 // divide it, bases near the two cuts are scored beside other hidden ones.)
 // The reverse strand is the same procedure on the reverse complement, mapped back: reverse
-// complementing a record and scoring both strands gives the same numbers, reversed.
+// complementing a record and scoring both strands gives the same numbers, reversed. Both strands:
+// the mean of the log-probabilities of each of the four bases, normalised so that the four
+// probabilities sum to one (a mean of logits).
 #pragma once
 
 #include <cstdint>
@@ -33,10 +35,9 @@ struct ScoringOptions {
 };
 
 struct SequenceScores {
-  // [length] log p(base), nats; NaN where the token is not A, C, G or T. Both strands: the mean of
-  // the two log-probabilities, not normalised again.
+  // [length] log p(base), nats; NaN where the token is not A, C, G or T.
   std::vector<float> log_p;
-  // [length][4] with all_bases, else empty; both strands: means, normalised to sum to one.
+  // [length][4] with all_bases, else empty. log_p is what it holds for the base.
   std::vector<float> log_probs;
 };
 
@@ -50,11 +51,16 @@ class NotFinite : public Error {
 };
 
 // Scores every A, C, G and T of the sequences; `out` gets one entry a sequence. on_rows, when set,
-// is told after each pass how many rows went through the model. Throws as Session::log_probs, and
+// is told after each pass how many rows went through the model, and in the end of those that had
+// nothing to hide, as if they had been run. Throws as Session::log_probs, and
 // NotFinite.
 void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
                      const std::function<void(std::int64_t rows)>& on_rows = {});
+
+// Passes, of those of one strand, in which a sequence of the call has a base to hide: a pass in
+// which none has is not run. All sequences go through the model in each.
+int working_passes(std::span<const TokenView> sequences, const ScoringOptions& options);
 
 // Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included.
 std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options);

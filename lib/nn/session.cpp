@@ -1,5 +1,6 @@
 #include "m5/session.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -10,11 +11,70 @@
 
 namespace m5 {
 
+namespace {
+
+constexpr int kMostThreads = 4096, kMostBlockRows = 65536;
+
+[[noreturn]] void misuse(const std::string& what) { throw Error(ErrorKind::kUsage, what); }
+
+ModelConfig validated(ModelConfig config) {
+  config.validate();
+  return config;
+}
+
+const SessionOptions& checked(const SessionOptions& options) {
+  const auto number = [](int value) { return std::to_string(value); };
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    misuse("threads: " + number(options.threads) + " is not 0 to " + number(kMostThreads));
+  }
+  if (options.precision != Precision::kFp32 && options.precision != Precision::kBf16) {
+    misuse("precision: " + number(static_cast<int>(options.precision)) + " is none");
+  }
+  if (options.block_rows < 0 || options.block_rows > kMostBlockRows ||
+      options.block_rows % kernels::kRunRows != 0) {
+    misuse("block rows: " + number(options.block_rows) + " is no multiple of " +
+           number(kernels::kRunRows) + " up to " + number(kMostBlockRows));
+  }
+  return options;
+}
+
+// Returns the rows of all sequences.
+std::int64_t check_sequences(std::span<const TokenView> sequences) {
+  if (sequences.empty()) misuse("no sequences given");
+  std::int64_t rows = 0, context = 0;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const TokenView& view = sequences[s];
+    const auto fail = [s](const std::string& what) {
+      misuse("sequence " + std::to_string(s) + ": " + what);
+    };
+    if (view.tokens == nullptr || view.length < 1) {
+      fail("no tokens: a sequence has one at least");
+    }
+    if (view.context != context && (s == 0 || view.context != context + 1)) {
+      fail("context " + std::to_string(view.context) + " follows " +
+           (s == 0 ? "nothing" : std::to_string(context)) +
+           ": contexts are 0, 1, 2 ... and their sequences consecutive");
+    }
+    context = view.context;
+    const Token* const end = view.tokens + view.length;
+    const Token* const bad = std::find_if(view.tokens, end, [](Token t) { return t >= kTokenPad; });
+    if (bad != end) {
+      fail("position " + std::to_string(bad - view.tokens) + ": token " + std::to_string(*bad) +
+           "; a sequence has 0 to " + std::to_string(kTokenMask));
+    }
+    rows += view.length;
+  }
+  return rows;
+}
+
+}  // namespace
+
 struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
-      : config(model.config),
+      : config(validated(model.config)),
         backend(make_backend(options.device, options.threads, options.precision)),
         encoder(config, *backend, false, options.block_rows, options.bf16_residual) {
+    encoder.table().check_count(model.parameters.size());
     encoder.set_parameters(model.parameters.data());
   }
   ModelConfig config;
@@ -23,7 +83,7 @@ struct Session::Impl {
 };
 
 Session::Session(const Model& model, const SessionOptions& options)
-    : impl_(std::make_unique<Impl>(model, options)) {}
+    : impl_(std::make_unique<Impl>(model, checked(options))) {}
 Session::~Session() = default;
 
 const ModelConfig& Session::config() const { return impl_->config; }
@@ -32,6 +92,15 @@ std::string Session::device_name() const { return impl_->backend->name(); }
 
 void Session::log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
                         float* log_probs) {
+  const std::int64_t total = check_sequences(sequences);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] < (i == 0 ? 0 : rows[i - 1] + 1) || rows[i] >= total) {
+      misuse("row " + std::to_string(rows[i]) + ": rows are strictly ascending, 0 to " +
+             std::to_string(total - 1) + " here");
+    }
+  }
+  if (rows.empty()) return;
+  if (log_probs == nullptr) misuse("log_probs: nowhere to write to");
   impl_->encoder.log_probs(sequences, rows, log_probs);
   for (std::size_t i = 0; i < rows.size() * kBases; ++i) {
     if (!std::isfinite(log_probs[i])) {
@@ -47,6 +116,8 @@ void Session::hidden(std::span<const TokenView> sequences, int layer, const RowS
                                        " does not exist: the model has 0.." +
                                        std::to_string(impl_->config.layers));
   }
+  check_sequences(sequences);
+  if (!sink) misuse("hidden: no sink");
   impl_->encoder.hidden(sequences, layer, sink);
 }
 
@@ -55,6 +126,11 @@ void Session::on_layer(const std::function<void(int done, int of)>& call) {
 }
 
 std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts) const {
+  constexpr std::int64_t kMostRows = 1'000'000'000'000, kMostContexts = 1'000'000'000;
+  if (rows < 0 || rows > kMostRows || contexts < 0 || contexts > kMostContexts) {
+    misuse("memory_needed: " + std::to_string(rows) + " rows in " + std::to_string(contexts) +
+           " contexts: these are 0 to 10^12, and 0 to 10^9");
+  }
   return impl_->encoder.memory_needed(rows, contexts);
 }
 

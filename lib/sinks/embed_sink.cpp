@@ -4,6 +4,7 @@
 
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
+#include "sinks/half.hpp"
 #include "sinks/number.hpp"
 
 namespace m5 {
@@ -22,6 +23,14 @@ constexpr Format kFormats[] = {
 };
 
 }  // namespace
+
+std::uint16_t to_float16(const EmbedRow& row, float value) {
+  const std::uint16_t half = half_from_float(value);
+  if ((half & 0x7c00u) != 0x7c00u) return half;
+  throw Error(ErrorKind::kNumeric, "record '" + row.sequence + "': position " +
+                                       std::to_string(row.begin + 1) +
+                                       ": a value is too great for float16; use float32");
+}
 
 void append_row_columns(std::string& line, const EmbedRow& row) {
   line += row.name + "\t" + row.sequence + "\t";

@@ -28,7 +28,7 @@ class EmbedTsvSink : public EmbedSink {
       line_ += '\t';
       // Shortest text that reads back as the same number.
       append_shortest(line_,
-                      options_.float16 ? float_from_half(half_from_float(values[i])) : values[i]);
+                      options_.float16 ? float_from_half(to_float16(row, values[i])) : values[i]);
     }
     line_ += '\n';
     file_.write(line_);

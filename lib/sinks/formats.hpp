@@ -1,6 +1,7 @@
 // One maker per format, for the tables of score_sink.cpp and embed_sink.cpp.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,9 @@ namespace m5 {
 
 std::unique_ptr<ScoreSink> make_bedgraph_sink(const ScoreSinkOptions& options);
 std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options);
+
+// The value rounded to float16. Throws Error(kNumeric) naming the row if float16 cannot hold it.
+std::uint16_t to_float16(const EmbedRow& row, float value);
 
 // name, sequence, start, end, strand, n_bases, with tabs between them.
 void append_row_columns(std::string& line, const EmbedRow& row);

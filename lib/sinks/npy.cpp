@@ -9,7 +9,6 @@
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
-#include "sinks/half.hpp"
 #include "sinks/number.hpp"
 
 namespace m5 {
@@ -41,47 +40,24 @@ void append_values(std::string& bytes, const EmbedSinkOptions& options, const Em
     return;
   }
   for (int i = 0; i < options.dim; ++i) {
-    const std::uint16_t half = half_from_float(values[i]);
-    if ((half & 0x7c00u) == 0x7c00u) {
-      throw Error(ErrorKind::kNumeric, "record '" + row.sequence + "': position " +
-                                           std::to_string(row.begin + 1) +
-                                           ": a value is too great for float16; use float32");
-    }
+    const std::uint16_t half = to_float16(row, values[i]);
     bytes.append(reinterpret_cast<const char*>(&half), sizeof half);
   }
 }
 
-std::vector<std::uint32_t> code_points(std::string_view text) {
-  std::vector<std::uint32_t> points;
-  for (std::size_t i = 0; i < text.size();) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const int more = byte < 0x80                   ? 0
-                     : byte >= 0xf0 && byte < 0xf5 ? 3
-                     : byte >= 0xe0 && byte < 0xf0 ? 2
-                     : byte >= 0xc2 && byte < 0xe0 ? 1
-                                                   : -1;
-    std::uint32_t point = byte;
-    bool valid = more > 0 && i + static_cast<std::size_t>(more) < text.size();
-    if (valid) {
-      point = byte & (0x3fu >> more);
-      for (int k = 1; k <= more; ++k) {
-        const auto next = static_cast<unsigned char>(text[i + static_cast<std::size_t>(k)]);
-        valid = valid && (next & 0xc0) == 0x80;
-        point = (point << 6) | (next & 0x3fu);
-      }
-      constexpr std::uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
-      valid =
-          valid && point >= kLeast[more] && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
-    }
-    points.push_back(valid ? point : byte);
-    i += valid ? static_cast<std::size_t>(more) + 1 : 1;
+std::uint32_t RowTable::index_of(const std::string& text) {
+  for (const std::uint32_t last : {last_name_, last_sequence_}) {
+    if (last < texts_.size() && texts_[last] == text) return last;
   }
-  return points;
+  texts_.push_back(text);
+  return static_cast<std::uint32_t>(texts_.size() - 1);
 }
 
 void RowTable::add(const EmbedRow& row) {
-  names_.add(row.name);
-  sequences_.add(row.sequence);
+  last_name_ = index_of(row.name);
+  last_sequence_ = index_of(row.sequence);
+  names_.push_back(last_name_);
+  sequences_.push_back(last_sequence_);
   begin_.push_back(row.begin);
   end_.push_back(row.end);
   strand_.push_back(row.strand);

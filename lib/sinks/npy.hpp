@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <deque>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "sinks/embed_sink.hpp"
 
@@ -37,19 +35,6 @@ struct HeldBytes {
   std::deque<std::string> blocks;
 };
 
-// UTF-8 -> code points; a byte that is no UTF-8 stands for itself (Latin-1).
-std::vector<std::uint32_t> code_points(std::string_view text);
-
-// Texts of the rows; neighbours that are equal share one.
-struct TextColumn {
-  void add(const std::string& text) {
-    if (texts.empty() || texts.back() != text) texts.push_back(text);
-    index.push_back(static_cast<std::uint32_t>(texts.size() - 1));
-  }
-  std::deque<std::string> texts;
-  std::deque<std::uint32_t> index;  // of each row, into texts
-};
-
 // The rows seen so far, without their values.
 class RowTable {
  public:
@@ -59,11 +44,19 @@ class RowTable {
   std::int64_t end(std::int64_t row) const { return end_[static_cast<std::size_t>(row)]; }
   char strand(std::int64_t row) const { return strand_[static_cast<std::size_t>(row)]; }
   std::int64_t bases(std::int64_t row) const { return bases_[static_cast<std::size_t>(row)]; }
-  const TextColumn& names() const { return names_; }
-  const TextColumn& sequences() const { return sequences_; }
+  const std::string& name(std::int64_t row) const { return text(names_, row); }
+  const std::string& sequence(std::int64_t row) const { return text(sequences_, row); }
 
  private:
-  TextColumn names_, sequences_;
+  // Texts may be long and many: a name that is that of the row before, or also that of the
+  // sequence, is kept once.
+  std::uint32_t index_of(const std::string& text);
+  const std::string& text(const std::deque<std::uint32_t>& column, std::int64_t row) const {
+    return texts_[column[static_cast<std::size_t>(row)]];
+  }
+  std::deque<std::string> texts_;
+  std::deque<std::uint32_t> names_, sequences_;  // of each row, into texts_
+  std::uint32_t last_name_ = 0, last_sequence_ = 0;
   std::deque<std::int64_t> begin_, end_, bases_;  // deques grow without a copy
   std::deque<char> strand_;
 };

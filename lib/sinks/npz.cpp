@@ -3,8 +3,11 @@
 // numpy.load(allow_pickle=False).
 #include <algorithm>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "base/output.hpp"
+#include "base/text.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
 #include "sinks/npy.hpp"
@@ -37,8 +40,8 @@ class NpzSink : public EmbedSink {
       for (const std::string& block : held_.blocks) zip_.write(block.data(), block.size());
     }
     zip_.end();
-    write_column("names.npy", table_.names());
-    write_column("sequences.npy", table_.sequences());
+    write_column("names.npy", &RowTable::name);
+    write_column("sequences.npy", &RowTable::sequence);
     write_integers("start.npy", &RowTable::begin);
     write_integers("end.npy", &RowTable::end);
     write_strands();
@@ -53,26 +56,40 @@ class NpzSink : public EmbedSink {
     return npy_header(values_descr(options_), table_.size(), options_.dim);
   }
 
-  // Fixed-width text, UCS-4, padded with zeros.
-  void write_texts(const std::string& member, const std::vector<std::vector<std::uint32_t>>& texts,
-                   std::int64_t rows, const std::function<std::size_t(std::int64_t)>& text_of) {
+  // Fixed-width text, UCS-4, padded with zeros; a byte that is no UTF-8 stands for itself
+  // (Latin-1). Widened a row at a time: the texts together may be far larger so.
+  void write_texts(const std::string& member, std::int64_t rows,
+                   const std::function<const std::string&(std::int64_t)>& text_of) {
+    const std::string* last = nullptr;  // texts are often those of the row before
+    const auto same = [&](const std::string& text) { return &text == std::exchange(last, &text); };
     std::size_t width = 1;
-    for (const auto& text : texts) width = std::max(width, text.size());
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const std::string& text = text_of(i);
+      if (same(text)) continue;
+      std::size_t points = 0;
+      for (std::size_t at = 0; at < text.size(); ++points) next_code_point(text, at);
+      width = std::max(width, points);
+    }
     zip_.begin(member, npy_header("<U" + std::to_string(width), rows, 0));
     std::vector<std::uint32_t> cell(width);
+    last = nullptr;
     for (std::int64_t i = 0; i < rows; ++i) {
-      const auto& text = texts[text_of(i)];
-      std::fill(std::copy(text.begin(), text.end(), cell.begin()), cell.end(), 0u);
+      const std::string& text = text_of(i);
+      if (!same(text)) {
+        std::size_t points = 0;
+        for (std::size_t at = 0; at < text.size();)
+          cell[points++] = next_code_point(text, at).value;
+        std::fill(cell.begin() + static_cast<std::ptrdiff_t>(points), cell.end(), 0u);
+      }
       zip_.write(cell.data(), cell.size() * sizeof(std::uint32_t));
     }
     zip_.end();
   }
 
-  void write_column(const std::string& member, const TextColumn& column) {
-    std::vector<std::vector<std::uint32_t>> texts;
-    for (const std::string& text : column.texts) texts.push_back(code_points(text));
-    write_texts(member, texts, table_.size(),
-                [&](std::int64_t row) { return column.index[static_cast<std::size_t>(row)]; });
+  void write_column(const std::string& member,
+                    const std::string& (RowTable::*column)(std::int64_t) const) {
+    write_texts(member, table_.size(),
+                [&](std::int64_t row) -> const std::string& { return (table_.*column)(row); });
   }
 
   void write_strands() {
@@ -86,10 +103,10 @@ class NpzSink : public EmbedSink {
 
   void write_provenance() {
     if (options_.header.empty()) return;
-    std::vector<std::vector<std::uint32_t>> lines;
-    for (const std::string& line : options_.header) lines.push_back(code_points(line));
-    write_texts("provenance.npy", lines, static_cast<std::int64_t>(lines.size()),
-                [](std::int64_t row) { return static_cast<std::size_t>(row); });
+    write_texts("provenance.npy", static_cast<std::int64_t>(options_.header.size()),
+                [&](std::int64_t row) -> const std::string& {
+                  return options_.header[static_cast<std::size_t>(row)];
+                });
   }
 
   void write_integers(const std::string& member,

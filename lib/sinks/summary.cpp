@@ -1,5 +1,6 @@
 #include "sinks/summary.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -72,6 +73,11 @@ void RecordSummary::add(const Token* tokens, const SequenceScores& scores) {
     bool best = true;  // ties go to no one
     for (int b = 0; b < kBases; ++b) best = best && (b == tokens[i] || four[b] < four[tokens[i]]);
     if (best) ++correct;
+  }
+  const double mean = nll / static_cast<double>(std::max<std::int64_t>(scored, 1));
+  if (!std::isfinite(metric_from_nll(Metric::kPerplexity, mean))) {
+    throw Error(ErrorKind::kNumeric,
+                "record '" + name + "': its perplexity has no finite number; leave out --summary");
   }
 }
 

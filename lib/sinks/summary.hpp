@@ -22,7 +22,8 @@ struct RecordSummary {
   double nll = 0;            // sum over the scored bases, nats
   std::int64_t correct = 0;  // scored bases that are the most probable one
 
-  // Adds the scores of the record; log_probs must be there.
+  // Adds the scores of the record; log_probs must be there. Throws Error(kNumeric) naming the
+  // record if its perplexity is no finite number: a summary has numbers only.
   void add(const Token* tokens, const SequenceScores& scores);
 };
 

@@ -61,7 +61,8 @@ double accuracy(const ObjectiveResult& r, TargetKind kind) {
 }
 
 double mean_nll(const ObjectiveResult& r) {
-  return r.total_count() == 0 ? 0 : r.total_nll() / static_cast<double>(r.total_count());
+  return r.total_count() == 0 ? std::numeric_limits<double>::quiet_NaN()
+                              : r.total_nll() / static_cast<double>(r.total_count());
 }
 
 std::string TrainLog::header() {

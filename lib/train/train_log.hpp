@@ -53,6 +53,6 @@ class TrainLog {
 // the greatest probability. NaN without positions.
 double mean_nll(const ObjectiveResult& result, TargetKind kind);
 double accuracy(const ObjectiveResult& result, TargetKind kind);
-double mean_nll(const ObjectiveResult& result);  // over all chosen positions; 0 without any
+double mean_nll(const ObjectiveResult& result);  // over all chosen positions
 
 }  // namespace m5

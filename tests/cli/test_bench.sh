@@ -149,6 +149,16 @@ same "attention: threads do not matter" one three
 ok "attention of the second layer" bench attention --lengths 500 --layer 1 --queries 5
 check "attention: table" grep -qE '^ *500 +5 .* PASS$' .out
 fails 3 "" "attention of a broken file" bench attention --lengths 10 "$MODEL"
+# Attention that is NaN or infinite passes nowhere: NaN is lost by a careless maximum, and an
+# infinite |v| makes every error 0.
+for scale in 1e10 1e20 1e38; do
+  "$(dirname "$M5")/../tests/cli/make_tiny_model" wild.safetensors $scale
+  for layer in 0 1; do
+    fails 7 "not finite" "attention of weights times $scale, layer $layer" \
+      bench attention -m wild.safetensors --layer $layer --lengths 1,10,5k -o wild.tsv
+    check "weights times $scale, layer $layer: no report" test ! -e wild.tsv
+  done
+done
 
 # --- loss -----------------------------------------------------------------------------------------
 { noise a 5000 7; noise 'b topology=circular' 700 8; } >x.fa

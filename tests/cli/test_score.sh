@@ -214,13 +214,6 @@ same "forward is the default" forward.x nll
 same "--strand both: reverse-complementing reverses" <(mirror both.rc) <(expand both.x | sort -k1,1 -k2,2n)
 same "reverse = forward of the reverse complement" <(mirror reverse.x) \
   <(expand forward.rc | sort -k1,1 -k2,2n)
-paste <(expand forward.x) <(expand reverse.x) | awk '{ print ($3 + $6) / 2 }' >mean.v
-expand both.x | cut -f3 >both.v
-check "both = mean of the log-probabilities" close_to mean.v both.v 1e-5
-ok "tsv of both strands" score --no-header --digits 9 -O tsv --strand both g.fa
-tail -n +2 .out | awk '{ print $4 + $5 + $6 + $7 }' >sums
-check "tsv of both strands: sums to one" close_to ones sums 1e-6
-
 # --- regions -----------------------------------------------------------------------------------
 rows() { awk -v n="$1" -v a="$2" -v b="$3" '$1 == n && $2 >= a && $2 < b' <(expand plain); }
 ok "region" score --no-header g.fa chr1:101-200

@@ -182,6 +182,7 @@ TEST(Log, LevelsAndPrefix) {
   set_log(3, "score");
   log_error("e");
   log_warning("w");
+  log_warning("\x1b]0;name\x07\n");
   log_info("i");
   log_detail("d");
   set_log(1, "");
@@ -192,7 +193,8 @@ TEST(Log, LevelsAndPrefix) {
   set_log(9, "train");
   log_debug("b");
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
-            "m5 score: e\nm5 score: warning: w\nm5 score: i\nm5: e\nm5 train: b\n");
+            "m5 score: e\nm5 score: warning: w\n"
+            "m5 score: warning: \\x1b]0;name\\x07 \nm5 score: i\nm5: e\nm5 train: b\n");
   EXPECT_TRUE(log_enabled(LogLevel::kDebug));
   set_log(kDefaultVerbosity, "");
   EXPECT_FALSE(log_enabled(LogLevel::kDetail));

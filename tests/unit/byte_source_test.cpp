@@ -112,7 +112,7 @@ TEST(ByteSource, FlippedBits) {
 
 TEST(ByteSource, BytesAfterGzip) {
   TempDir dir;
-  const std::string garbage[] = {"x", "ACGT\n", std::string(512, '\0'), "\x1f", "\x1f\x8b"};
+  const std::string garbage[] = {"x", "ACGT\n", "\x1f", "\x1f\x8b"};
   for (const std::string& tail : garbage) {
     put(dir / "bad", gzip(sample(100)) + tail);
     error_of(ErrorKind::kInput, [&] { read_all(dir / "bad"); });
@@ -120,6 +120,26 @@ TEST(ByteSource, BytesAfterGzip) {
   EXPECT_TRUE(
       contains(error_of(ErrorKind::kInput, [&] { read_all(put(dir / "b", gzip("x") + "hello")); }),
                "bytes that are not gzip follow gzip member 1"));
+}
+
+// As gzip does: zeros may pad a file, whatever their number, and nothing may follow them.
+TEST(ByteSource, ZerosAfterGzip) {
+  TempDir dir;
+  const std::string text = sample(100), end = bgzf_block("");
+  for (const std::size_t zeros : {1, 2, 18, 511, 512, 262144, 700000}) {
+    const std::string pad(zeros, '\0');
+    EXPECT_EQ(read_all(put(dir / "gz", gzip(text) + pad)), text) << zeros;
+    EXPECT_EQ(read_all(put(dir / "gz", gzip(text) + gzip("x") + pad)), text + "x") << zeros;
+    EXPECT_EQ(read_all(put(dir / "bgzf", bgzf_block(text) + end + pad)), text) << zeros;
+    // Zeros are no end-of-file block, and a plain file has none that would be padding.
+    error_of(ErrorKind::kInput, [&] { read_all(put(dir / "cut", bgzf_block(text) + pad)); });
+    EXPECT_EQ(read_all(put(dir / "plain", text + pad)), text + pad);
+    for (const std::string& more : {std::string("x"), gzip(text), std::string("\x1f\x8b")}) {
+      put(dir / "bad", gzip(text) + pad + more);
+      EXPECT_TRUE(contains(error_of(ErrorKind::kInput, [&] { read_all(dir / "bad"); }),
+                           "bytes that are not gzip follow gzip member 1 and zeros"));
+    }
+  }
 }
 
 TEST(ByteSource, FilesThatCannotBeRead) {

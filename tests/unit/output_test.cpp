@@ -10,6 +10,7 @@
 #include <functional>
 #include <thread>
 
+#include "base/system.hpp"
 #include "io/byte_source.hpp"
 #include "tests/unit/temp_dir.hpp"
 
@@ -134,6 +135,50 @@ TEST(Output, KeepsLinksAndModes) {
   struct stat status {};
   stat((dir / "real").c_str(), &status);
   EXPECT_EQ(status.st_mode & 0777, 0640U);
+}
+
+// What a link names is written, whether it is there or not; the links stay. {path, link, ...}: each
+// link is a new one to the path before it.
+TEST(Output, WritesWhereLinksLead) {
+  namespace fs = std::filesystem;
+  for (const bool exists : {false, true}) {
+    for (int links = 1; links <= 40; links += 13) {
+      for (const bool absolute : {false, true}) {
+        TempDir dir;
+        fs::create_directory(dir / "sub");
+        if (exists) put(dir / "sub/real", "old");
+        std::string name = "sub/real";
+        for (int i = 0; i < links; ++i) {
+          const std::string next = "link" + std::to_string(i);
+          fs::create_symlink(absolute ? std::string(dir / name) : name, dir / next);
+          name = next;
+        }
+        {
+          OutputFile file(dir / name);
+          file.write("new");
+          file.commit();
+        }
+        EXPECT_EQ(get(dir / "sub/real"), "new");
+        for (int i = 0; i < links; ++i) {
+          EXPECT_TRUE(fs::is_symlink(dir / ("link" + std::to_string(i))));
+        }
+        EXPECT_TRUE(same_file(dir / name, dir / "sub/real"));
+      }
+    }
+  }
+}
+
+TEST(Output, LinksInACircle) {
+  TempDir dir;
+  std::filesystem::create_symlink("b", dir / "a");
+  std::filesystem::create_symlink("a", dir / "b");
+  EXPECT_TRUE(contains(error_of(ErrorKind::kIo, [&] { OutputFile(dir / "a"); }), "symbolic links"));
+  EXPECT_TRUE(std::filesystem::is_symlink(dir / "a"));
+  // Files that are not there yet, named directly and by a link.
+  std::filesystem::create_symlink("later", dir / "c");
+  EXPECT_TRUE(same_file(dir / "c", dir / "later"));
+  EXPECT_FALSE(same_file(dir / "c", dir / "other"));
+  EXPECT_FALSE(same_file(dir / "a", dir / "other"));
 }
 
 TEST(Output, NewFilesHonourTheUmask) {

@@ -8,6 +8,7 @@
 #include "sinks/npy.hpp"
 #include "sinks/number.hpp"
 #include "sinks/score_sink.hpp"
+#include "sinks/summary.hpp"
 
 namespace m5 {
 namespace {
@@ -64,14 +65,41 @@ TEST(Npy, HeaderIsAlignedAndStatesTheShape) {
             kNpyHeaderSize);
 }
 
-TEST(Npy, CodePoints) {
-  using Points = std::vector<std::uint32_t>;
-  EXPECT_EQ(code_points("aB|"), (Points{'a', 'B', '|'}));
-  EXPECT_EQ(code_points("\xc3\xa9\xe2\x82\xac\xf0\x9f\xa7\xac"), (Points{0xe9, 0x20ac, 0x1f9ec}));
-  EXPECT_EQ(code_points("\xff\xc3"), (Points{0xff, 0xc3}));            // no UTF-8: Latin-1
-  EXPECT_EQ(code_points("\xc0\xaf"), (Points{0xc0, 0xaf}));            // overlong
-  EXPECT_EQ(code_points("\xed\xa0\x80"), (Points{0xed, 0xa0, 0x80}));  // surrogate
-  EXPECT_EQ(code_points(""), Points{});
+// A summary has numbers only; where the perplexity is none the record is named.
+TEST(Summary, PerplexityThatIsNoNumber) {
+  const Token tokens[] = {kTokenA, kTokenN};
+  SequenceScores scores;
+  const float none = std::nanf("");
+  for (const float nll : {1.0f, 700.0f, 800.0f, 3e38f}) {
+    scores.log_p = {-nll, none};
+    scores.log_probs = {-nll, 0, 0, 0, none, none, none, none};
+    RecordSummary summary;
+    summary.name = "x";
+    if (nll < 709) {
+      summary.add(tokens, scores);
+      EXPECT_EQ(summary.scored, 1);
+      continue;
+    }
+    try {
+      summary.add(tokens, scores);
+      ADD_FAILURE() << nll;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
+      EXPECT_NE(std::string(error.what()).find("'x'"), std::string::npos);
+    }
+  }
+}
+
+TEST(Npy, TextsThatRowsShareAreKeptOnce) {
+  RowTable table;
+  for (const auto& [name, sequence] : std::vector<std::pair<std::string, std::string>>{
+           {"a", "a"}, {"a", "a"}, {"f", "a"}, {"g", "a"}, {"a", "f"}, {"", ""}}) {
+    table.add({name, sequence, 0, 1, '.', 1});
+    EXPECT_EQ(table.name(table.size() - 1), name);
+    EXPECT_EQ(table.sequence(table.size() - 1), sequence);
+  }
+  EXPECT_EQ(&table.name(0), &table.sequence(1));
+  EXPECT_EQ(&table.sequence(0), &table.sequence(3));
 }
 
 TEST(Npy, Float16RefusesWhatItCannotHold) {

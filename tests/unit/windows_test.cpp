@@ -115,6 +115,11 @@ TEST(Windows, OneNucleotideWorks) {
   const GenomeStore store = store_of({{1, false}});
   EXPECT_EQ(WindowSampler(store, 1).draw({1, 1, 0}, 1).length, 1);
   EXPECT_THROW(WindowSampler(GenomeStore{}, 0), Error);
+  GenomeStore unknown;  // nothing could be asked about
+  unknown.add("n", std::vector<Token>(100, kTokenN), false);
+  EXPECT_THROW(WindowSampler(unknown, 0), Error);
+  unknown.add("a", std::vector<Token>{kTokenN, kTokenA}, false);
+  EXPECT_NO_THROW(WindowSampler(unknown, 0));
 }
 
 TEST(ValidationWindows, SpreadOverTheStoreUpToTheLimit) {
