@@ -150,6 +150,15 @@ void parse_shares(const std::string& text, MaskOptions& mask) {
   }
 }
 
+// Opening one waits for its other end, and what is read from it is no model.
+void refuse_pipe(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) {
+    throw Error(ErrorKind::kUsage,
+                path + ": is a pipe: models and checkpoints are written to files only");
+  }
+}
+
 void check_options(Options& o) {
   check_common(o.common, "train");
   if (o.common.output == "-") {
@@ -165,6 +174,8 @@ void check_options(Options& o) {
   o.settings.precision = o.common.precision;
   o.settings.check();
   if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
+  refuse_pipe(o.common.output);
+  refuse_pipe(o.checkpoint);
   // The checkpoint is removed in the end: were it also the model, nothing would be left.
   if (same_file(o.checkpoint, o.common.output) || same_file(o.log, o.common.output) ||
       same_file(o.log, o.checkpoint)) {
@@ -288,14 +299,7 @@ class Reporter {
 };
 
 // A run of hours must not fail at its first checkpoint or its end for want of a directory.
-void check_writable(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) {
-    throw Error(ErrorKind::kUsage,
-                path + ": is a pipe: models and checkpoints are written to files only");
-  }
-  const OutputFile trial(path);
-}
+void check_writable(const std::string& path) { const OutputFile trial(path); }
 
 void check_checkpoint(const Options& o) {
   const bool exists = access(o.checkpoint.c_str(), F_OK) == 0;

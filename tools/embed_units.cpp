@@ -40,15 +40,14 @@ void FeatureTable::units(const InputRecord& record, std::int64_t sequence,
                                          "' at " + std::to_string(length));
     }
     Unit& unit = units.emplace_back();
-    unit.row = {feature.name, record.name, feature.begin, feature.end, feature.strand, 0};
     unit.interval = {sequence, feature.begin, feature.end};
     unit.feature = i;
   }
 }
 
-void FeatureTable::keep(const Unit& unit, const std::vector<float>& values) {
+void FeatureTable::keep(const Unit& unit, std::int64_t bases, const std::vector<float>& values) {
   rows_[unit.feature] = values;
-  bases_[unit.feature] = unit.row.bases;
+  bases_[unit.feature] = bases;
 }
 
 void FeatureTable::write(EmbedSink& sink) const {
@@ -98,9 +97,7 @@ std::vector<Unit> Embedder::units_of(const InputBatch& batch) {
       const std::int64_t step = windows ? choice_.step : window;
       for (std::int64_t begin = interval.begin; begin < interval.end; begin += step) {
         const std::int64_t end = std::min(interval.end - begin, window) + begin;
-        Unit& unit = units.emplace_back();
-        unit.row = {record.name, record.name, begin, end, '.', 0};
-        unit.interval = {sequence, begin, end};
+        units.emplace_back().interval = {sequence, begin, end};
         if (end == interval.end) break;
       }
     }
@@ -127,9 +124,8 @@ std::uint64_t Embedder::kept_memory(const std::vector<Unit>& units) const {
     if (choice_.per != "feature") continue;
     constexpr std::uint64_t kAllocation = 16;
     bytes += sizeof(float) * static_cast<std::uint64_t>(dim_) + kAllocation;
-    // Names, as text and, in the end, as code points.
     if (row_memory_ > 0) {
-      bytes += 2 * (sizeof(std::string) + kAllocation) + 5 * unit.row.name.size();
+      bytes += 2 * (sizeof(std::string) + kAllocation) + features_.name(unit).size();
     }
   }
   return bytes;
@@ -176,16 +172,20 @@ Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink&
 void Embedder::write(Embedded& embedded, EmbedSink& sink) {
   if (!embedded.pooler) return;
   std::vector<float> values(static_cast<std::size_t>(dim_));
+  EmbedRow row;
   for (std::size_t i = 0; i < embedded.units.size(); ++i) {
-    Unit& unit = embedded.units[i];
+    const Unit& unit = embedded.units[i];
     embedded.pooler->result(i, values.data());
-    unit.row.bases = embedded.pooler->bases(i);
+    row.bases = embedded.pooler->bases(i);
     if (choice_.per == "feature") {
-      features_.keep(unit, values);
-    } else {
-      const std::string& file = embedded.batch.records[sequence_of(unit)].file;
-      name_file(file, [&] { sink.add(unit.row, values.data()); });
+      features_.keep(unit, row.bases, values);
+      continue;
     }
+    const InputRecord& record = embedded.batch.records[sequence_of(unit)];
+    if (row.name != record.name) row.name = row.sequence = record.name;
+    row.begin = unit.interval.begin;
+    row.end = unit.interval.end;
+    name_file(record.file, [&] { sink.add(row, values.data()); });
   }
 }
 
@@ -224,11 +224,12 @@ RowOrder::Sink Embedder::base_rows(const InputBatch& batch, const std::vector<Un
           const std::size_t sequence = sequence_of(units[next]);
           const std::int64_t position = first + i - first_row[sequence];
           if (position < units[next].interval.begin) continue;
-          if (row.name != units[next].row.name) row.name = row.sequence = units[next].row.name;
+          const InputRecord& record = batch.records[sequence];
+          if (row.name != record.name) row.name = row.sequence = record.name;
           row.begin = position;
           row.end = position + 1;
           row.bases = is_base(batch.views[sequence].tokens[position]) ? 1 : 0;
-          name_file(batch.records[sequence].file, [&] { sink.add(row, values); });
+          name_file(record.file, [&] { sink.add(row, values); });
         }
       };
 }

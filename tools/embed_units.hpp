@@ -29,7 +29,6 @@ struct EmbedUnits {
 
 // A row of the result to be: an interval of a record of the batch.
 struct Unit {
-  EmbedRow row;
   PoolInterval interval;
   std::size_t feature = 0;  // in the file of features
 };
@@ -43,7 +42,8 @@ class FeatureTable {
   bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
   // Adds the units of this record; of records of one name the first counts.
   void units(const InputRecord& record, std::int64_t sequence, std::vector<Unit>& units);
-  void keep(const Unit& unit, const std::vector<float>& values);
+  void keep(const Unit& unit, std::int64_t bases, const std::vector<float>& values);
+  const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
   // All rows in the order of the file. Throws if a feature's record never came.
   void write(EmbedSink& sink) const;
 

@@ -109,18 +109,20 @@ bool BatchReader::next_record(InputRecord& record) {
 bool BatchReader::next(InputBatch& batch) {
   batch = InputBatch{};
   const bool by_file = options_.context == "file";
+  std::int64_t size = 0;  // nt, and bytes of names
   for (;;) {
-    if (!by_file && (batch.rows >= limits_.rows || batch.contexts >= limits_.contexts)) break;
+    if (!by_file && (size >= limits_.rows || batch.contexts >= limits_.contexts)) break;
     if (!has_pending_) {
       if (!next_record(pending_)) break;
       pending_file_ = file_index_;
     }
     has_pending_ = true;
     const auto length = static_cast<std::int64_t>(pending_.tokens.size());
+    // A name may be longer than its sequence, and is held in several places.
+    size += length + static_cast<std::int64_t>(pending_.name.size());
     if (!batch.records.empty()) {
-      const bool full =
-          by_file ? pending_file_ != batch_file_
-                  : batch.rows + length > limits_.rows || batch.contexts >= limits_.contexts;
+      const bool full = by_file ? pending_file_ != batch_file_
+                                : size > limits_.rows || batch.contexts >= limits_.contexts;
       if (full) break;
     }
     batch_file_ = pending_file_;

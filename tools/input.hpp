@@ -51,7 +51,8 @@ struct InputBatch {
 // Short records share a batch up to these limits: so many that all workers are busy, and so few
 // that their attention states take little memory. Results do not depend on the company.
 struct BatchLimits {
-  std::int64_t rows, contexts;
+  std::int64_t rows;  // and bytes of names
+  std::int64_t contexts;
 };
 BatchLimits batch_limits(const Session& session);
 

@@ -126,7 +126,8 @@ SafetensorsFile::Descriptor::~Descriptor() {
 }
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
-  file_.fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not blocking: a pipe is refused below, not waited for.
+  file_.fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file_.fd < 0) throw Error(ErrorKind::kIo, path + ": cannot open: " + std::strerror(errno));
   struct stat status {};
   if (fstat(file_.fd, &status) != 0) {
