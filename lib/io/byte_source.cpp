@@ -21,7 +21,8 @@ namespace {
 constexpr std::size_t kInputBytes = std::size_t{1} << 18;
 constexpr std::size_t kOutputBytes = std::size_t{1} << 18;
 constexpr std::size_t kLongestLine = std::size_t{1} << 24;
-constexpr int kStopMilliseconds = 50;  // at most so long until a waiting read notices a stop
+constexpr std::size_t kFirstBytes = 8;  // read before any is given out: they tell the format
+constexpr int kStopMilliseconds = 50;   // at most so long until a waiting read notices a stop
 
 // Opening a named pipe waits for its writer; the reads do that, where they can be stopped.
 int open_for_reading(const std::string& path, bool may_be_stopped) {
@@ -122,8 +123,8 @@ std::string_view ByteSource::read() {
   if (at_end_) return {};
   if (!detected_) {
     detected_ = true;
-    // A pipe may hand over one byte at a time; two are needed.
-    while (end_ < 2) {
+    // A pipe may hand over one byte at a time.
+    while (end_ < kFirstBytes) {
       const std::size_t n = read_some(input_.data() + end_, input_.size() - end_);
       if (n == 0) break;
       end_ += n;

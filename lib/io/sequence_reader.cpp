@@ -182,10 +182,12 @@ void SequenceReader::read_quality(const SequenceRecord& record) {
 }
 
 void SequenceReader::refuse_start(int byte) {
-  const std::string_view start = chunk_.substr(0, 8);
-  const auto begins = [&](std::string_view magic) {
-    return start.substr(0, magic.size()) == magic;
-  };
+  std::string start;  // a pipe may hand over a byte at a time
+  while (start.size() < 8 && refill()) {
+    start += chunk_[0];
+    chunk_.remove_prefix(1);
+  }
+  const auto begins = [&](std::string_view magic) { return start.starts_with(magic); };
   if (records_in_file_ > 0) fail("text after a FASTQ record: more quality values than bases?");
   record_name_.clear();
   if (begins("BZh")) fail("bzip2 is not read; decompress first: bzip2 -dc FILE | m5 ... -");

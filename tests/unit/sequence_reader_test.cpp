@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "data/tokenizer.hpp"
+#include "tests/unit/input_file.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 namespace m5 {
@@ -16,6 +17,7 @@ using test::bgzf_block;
 using test::contains;
 using test::error_of;
 using test::gzip;
+using test::InputFile;
 using test::put;
 using test::TempDir;
 
@@ -32,17 +34,32 @@ std::vector<SequenceRecord> read_files(const std::vector<std::string>& paths,
 
 class Sequences : public testing::Test {
  protected:
-  // "name:bases name:bases", for short comparisons.
+  // "name:bases name:bases", for short comparisons. A pipe that brings the text in pieces gives the
+  // same, or the same error.
   std::string summary(const std::string& text, const SequenceReaderOptions& options = {}) {
     std::string out;
     for (const SequenceRecord& r : read_files({put(dir_ / "in", text)}, options)) {
       out += (out.empty() ? "" : " ") + r.name + ":" + r.bases;
     }
+    if (text.size() > InputFile::kLongestInPieces) return out;
+    std::string of_pieces;
+    const InputFile pipe = InputFile::pieces(text);
+    for (const SequenceRecord& r : read_files({pipe.path()}, options)) {
+      of_pieces += (of_pieces.empty() ? "" : " ") + r.name + ":" + r.bases;
+    }
+    EXPECT_EQ(of_pieces, out) << text;
     return out;
   }
   std::string refusal(const std::string& text) {
     put(dir_ / "in", text);
-    return error_of(ErrorKind::kInput, [&] { read_files({dir_ / "in"}); });
+    const std::string path = dir_ / "in";
+    const std::string message = error_of(ErrorKind::kInput, [&] { read_files({path}); });
+    EXPECT_EQ(message.find(path), 0U) << message;
+    if (text.size() > InputFile::kLongestInPieces) return message;
+    const InputFile pipe = InputFile::pieces(text);
+    const std::string of_pieces = error_of(ErrorKind::kInput, [&] { read_files({pipe.path()}); });
+    EXPECT_EQ(of_pieces, pipe.path() + message.substr(path.size()));
+    return message;
   }
   TempDir dir_;
 };
@@ -146,6 +163,8 @@ TEST_F(Sequences, NotSequences) {
   EXPECT_TRUE(contains(refusal("\x28\xb5\x2f\xfd...."), "zstd"));
   EXPECT_TRUE(contains(refusal(bgzf_block(std::string("BAM\1\0\0", 6)) + bgzf_block("")), "BAM"));
   EXPECT_TRUE(contains(refusal(std::string("\0\0", 2)), "byte 0x00"));
+  EXPECT_TRUE(contains(refusal("\n\n  CRAM"), "line 3: this is BAM or CRAM"));
+  EXPECT_TRUE(contains(refusal("\xef\xbb\xbf"), "the file is empty"));  // a UTF-8 mark alone
   EXPECT_TRUE(contains(refusal("@HD\tVN:1.6\n@SQ\tSN:a\n"), "record 'HD'"));
 }
 
@@ -247,7 +266,7 @@ TEST_F(Sequences, Circular) {
 
 TEST_F(Sequences, DuplicateNamesWarnOnce) {
   testing::internal::CaptureStderr();
-  summary(">a\nA\n>b\nA\n>a\nA\n>b\nA\n>a\nA\n");
+  read_files({put(dir_ / "in", ">a\nA\n>b\nA\n>a\nA\n>b\nA\n>a\nA\n")});
   const std::string talk = testing::internal::GetCapturedStderr();
   EXPECT_TRUE(contains(talk, "'a' occurs more than once"));
   EXPECT_EQ(std::count(talk.begin(), talk.end(), '\n'), 1) << talk;
