@@ -2,8 +2,8 @@
 # Everything that must hold before a commit is good.
 #
 #   bash tests/run.sh                  all stages
-#   bash tests/run.sh quick            all but tidy and the sanitizers
-#   bash tests/run.sh STAGE...         some of: build unit cli checks man tidy asan tsan
+#   bash tests/run.sh quick            all but tidy, fuzz and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli checks man tidy fuzz asan tsan
 #
 # build   the dev preset: -O2, assertions, warnings are errors
 # unit    ctest of that build
@@ -11,6 +11,7 @@
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
 # tidy    clang-tidy (.clang-tidy) over lib, kernels and tools
+# fuzz    tests/fuzz/run.sh: some thousand inputs to each reader of files, by libFuzzer
 # asan    AddressSanitizer and UndefinedBehaviorSanitizer: the whole of ctest
 # tsan    ThreadSanitizer: the tests in which several threads work (M5_TSAN_TESTS below)
 #
@@ -26,7 +27,7 @@ M5_TSAN_TESTS+='|GenomeStore|Session|Log\.'
 jobs=$(nproc)
 export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
 
-all_stages=(build unit cli checks man tidy asan tsan)
+all_stages=(build unit cli checks man tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
 stages=("$@")
 [ $# = 0 ] && stages=("${all_stages[@]}")
@@ -142,6 +143,18 @@ stage_tidy() {
     grep -E 'warning:|error:' "$logs/tidy.log" | sort -u | head -n 40
     record tidy 0 1 "$started" "$logs/tidy.log"
   fi
+}
+
+stage_fuzz() {
+  local started=$SECONDS log=$logs/fuzz.log counts
+  if ! build_preset fuzz; then
+    record fuzz 0 1 "$started" "no build"
+    return
+  fi
+  bash tests/fuzz/run.sh >"$log" 2>&1 || cat "$log"
+  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+  counts=${counts:-0 passed, 1 failed}
+  record fuzz "${counts%% *}" "$(sed -E 's/.*, ([0-9]+) failed/\1/' <<<"$counts")" "$started" "$log"
 }
 
 stage_asan() {

@@ -8,8 +8,8 @@
 
 M5_BUILD_PACKAGES=(cmake g++ ninja-build pkg-config libdnnl-dev libhwy-dev libhts-dev zlib1g-dev
                    libssl-dev libcli11-dev nlohmann-json3-dev)
-M5_TEST_PACKAGES=(ccache libgtest-dev clang-format-14 clang-tidy-14 mandoc tabix bedtools
-                  samtools python3-numpy bowtie2-examples ragout-examples)
+M5_TEST_PACKAGES=(ccache libgtest-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev mandoc
+                  tabix bedtools samtools python3-numpy bowtie2-examples ragout-examples)
 
 missing_packages() {
   local name
