@@ -148,10 +148,9 @@ class Backend {
   // log_probs[i][b] = log softmax_b(h[i] W^T + bias), 4 classes. W [4][d], bias [4].
   virtual void head(int worker, int n, int dim, const T* h, const T* weight, const T* bias,
                     T* log_probs) = 0;
-  // Gradient of scale * sum_i -log_probs[i][target[i]]: dh, d_weight +=, d_bias +=.
+  // d_logits[n][4] is the gradient of h W^T + bias: dh, d_weight +=, d_bias +=.
   virtual void head_backward(int worker, int n, int dim, const T* h, const T* weight,
-                             const T* log_probs, const std::uint8_t* target, double scale, T* dh,
-                             T* d_weight, T* d_bias) = 0;
+                             const T* d_logits, T* dh, T* d_weight, T* d_bias) = 0;
 
   // --- optimizer -----------------------------------------------------------------------------
   struct AdamW {

@@ -225,31 +225,30 @@ Case head(int n, int dim, double logits) {
 }
 
 Case head_backward(int n, int dim) {
-  constexpr double kScale = 0.37;
   Builder t("head_backward", "d=" + text(dim), n, 16.0 * n * dim);
   const int h = t.input("h", std::int64_t{n} * dim);
   const int weight = t.input("weight", 4 * std::int64_t{dim}, 2 / std::sqrt(dim));
   const int bias = t.input("bias", 4);
-  const int target = t.tokens("target", n, Fill::kTargets);
-  const int log_probs = t.derived("log_probs", 4 * std::int64_t{n});
+  const int d_logits = t.input("d_logits", 4 * std::int64_t{n});
   const int dh = t.output("dh", std::int64_t{n} * dim, true);
   const int d_weight = t.added("d_weight", 4 * std::int64_t{dim}, false);
   const int d_bias = t.added("d_bias", 4, false);
-  t.c.derive = [=](DoubleBackend& b, DoubleMemory& m) {
-    b.head(0, n, dim, m.real(h), m.real(weight), m.real(bias), m.real(log_probs));
-  };
   t.prepare([=](auto& b, auto& m) -> Run {
     return [=, &b, &m] {
-      b.head_backward(0, n, dim, m.real(h), m.real(weight), m.real(log_probs), m.bytes(target),
-                      kScale, m.real(dh), m.real(d_weight), m.real(d_bias));
+      b.head_backward(0, n, dim, m.real(h), m.real(weight), m.real(d_logits), m.real(dh),
+                      m.real(d_weight), m.real(d_bias));
     };
   });
-  t.c.loss = [=](DoubleBackend& b, DoubleMemory& m) {
-    std::vector<double> log_p = zeros(4 * std::int64_t{n});
-    b.head(0, n, dim, m.real(h), m.real(weight), m.real(bias), log_p.data());
+  t.c.loss = [=](DoubleBackend&, DoubleMemory& m) {
     double sum = 0;
-    for (int i = 0; i < n; ++i) {
-      sum -= kScale * log_p[static_cast<std::size_t>(4 * i + m.bytes(target)[i])];
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t b = 0; b < 4; ++b) {
+        double logit = m.real(bias)[b];
+        for (std::int64_t c = 0; c < dim; ++c) {
+          logit += m.real(h)[i * dim + c] * m.real(weight)[b * dim + c];
+        }
+        sum += m.real(d_logits)[i * 4 + b] * logit;
+      }
     }
     return sum;
   };

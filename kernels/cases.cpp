@@ -35,7 +35,7 @@ double to_bf16(double x) {
 }
 
 std::size_t element_size(const Slot& slot, std::size_t real) {
-  if (slot.fill == Fill::kTokens || slot.fill == Fill::kTargets) return 1;
+  if (slot.fill == Fill::kTokens) return 1;
   return slot.wide ? sizeof(double) : real;
 }
 
@@ -48,8 +48,6 @@ double first_value(const Slot& slot, std::uint64_t seed, std::int64_t i) {
     }
     case Fill::kTokens:
       return static_cast<double>(bits % 7);
-    case Fill::kTargets:
-      return static_cast<double>(bits % 4);
     case Fill::kNan:
     case Fill::kDerived:
       break;
@@ -104,7 +102,7 @@ Memory<T>::Memory(const Case& c, Backend<T>& backend, const Values& values, int 
 template <class T>
 void Memory<T>::set(int slot, std::int64_t i, double value) {
   const Slot& s = (*slots_)[static_cast<std::size_t>(slot)];
-  if (s.fill == Fill::kTokens || s.fill == Fill::kTargets) {
+  if (s.fill == Fill::kTokens) {
     bytes(slot)[i] = static_cast<std::uint8_t>(value);
   } else if (s.wide) {
     wide(slot)[i] = value;
@@ -117,7 +115,7 @@ template <class T>
 std::vector<double> Memory<T>::values(int slot) const {
   const Slot& s = (*slots_)[static_cast<std::size_t>(slot)];
   const void* data = data_[static_cast<std::size_t>(slot)];
-  if (s.fill == Fill::kTokens || s.fill == Fill::kTargets) {
+  if (s.fill == Fill::kTokens) {
     const auto* p = static_cast<const std::uint8_t*>(data);
     return {p, p + s.count};
   }

@@ -17,7 +17,6 @@ namespace m5::kernels {
 enum class Fill {
   kUniform,  // zero mean, unit variance, times scale
   kTokens,   // 0..6
-  kTargets,  // 0..3
   kNan,      // an output that must be overwritten everywhere
   kDerived,  // filled by Case::derive
 };

@@ -171,10 +171,8 @@ class CpuBackend final : public Backend<float> {
     simd::head(n, dim, h, weight, bias, log_probs);
   }
   void head_backward(int, int n, int dim, const float* h, const float* weight,
-                     const float* log_probs, const std::uint8_t* target, double scale, float* dh,
-                     float* d_weight, float* d_bias) override {
-    simd::head_backward(n, dim, h, weight, log_probs, target, static_cast<float>(scale), dh,
-                        d_weight, d_bias);
+                     const float* d_logits, float* dh, float* d_weight, float* d_bias) override {
+    simd::head_backward(n, dim, h, weight, d_logits, dh, d_weight, d_bias);
   }
 
   void adamw(std::int64_t count, const AdamW& step, const double* gradient, float* m, float* v,

@@ -215,20 +215,15 @@ void head_lanes(D d, int dim, int n, const float* h, const float* weight, const 
 
 template <class D>
 void head_backward_lanes(D d, int dim, int n, const float* h, const float* weight,
-                         const float* log_probs, const std::uint8_t* target, float scale, float* dh,
-                         float* d_weight, float* d_bias) {
+                         const float* d_logits, float* dh, float* d_weight, float* d_bias) {
   const int lanes = static_cast<int>(hn::Lanes(d));
-  for (int i = 0; i < n; ++i, h += dim, dh += dim, log_probs += 4) {
-    float g[4];
-    for (int b = 0; b < 4; ++b) {
-      g[b] = scale * (std::exp(log_probs[b]) - (target[i] == b ? 1.0f : 0.0f));
-      d_bias[b] += g[b];
-    }
+  for (int i = 0; i < n; ++i, h += dim, dh += dim, d_logits += 4) {
+    for (int b = 0; b < 4; ++b) d_bias[b] += d_logits[b];
     for (int c = 0; c < dim; c += lanes) {
       const auto v = hn::LoadU(d, h + c);
       auto sum = hn::Zero(d);
       for (int b = 0; b < 4; ++b) {
-        const auto gb = hn::Set(d, g[b]);
+        const auto gb = hn::Set(d, d_logits[b]);
         float* out = d_weight + b * dim + c;
         sum = hn::MulAdd(gb, hn::LoadU(d, weight + b * dim + c), sum);
         hn::StoreU(hn::MulAdd(gb, v, hn::LoadU(d, out)), d, out);
@@ -274,11 +269,9 @@ void head(int n, int dim, const float* h, const float* weight, const float* bias
           float* log_probs) {
   M5_BY_LANES(dim, head_lanes, dim, n, h, weight, bias, log_probs);
 }
-void head_backward(int n, int dim, const float* h, const float* weight, const float* log_probs,
-                   const std::uint8_t* target, float scale, float* dh, float* d_weight,
-                   float* d_bias) {
-  M5_BY_LANES(dim, head_backward_lanes, dim, n, h, weight, log_probs, target, scale, dh, d_weight,
-              d_bias);
+void head_backward(int n, int dim, const float* h, const float* weight, const float* d_logits,
+                   float* dh, float* d_weight, float* d_bias) {
+  M5_BY_LANES(dim, head_backward_lanes, dim, n, h, weight, d_logits, dh, d_weight, d_bias);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -334,11 +327,9 @@ void head(int n, int dim, const float* h, const float* weight, const float* bias
           float* log_probs) {
   HWY_DYNAMIC_DISPATCH(head)(n, dim, h, weight, bias, log_probs);
 }
-void head_backward(int n, int dim, const float* h, const float* weight, const float* log_probs,
-                   const std::uint8_t* target, float scale, float* dh, float* d_weight,
-                   float* d_bias) {
-  HWY_DYNAMIC_DISPATCH(head_backward)
-  (n, dim, h, weight, log_probs, target, scale, dh, d_weight, d_bias);
+void head_backward(int n, int dim, const float* h, const float* weight, const float* d_logits,
+                   float* dh, float* d_weight, float* d_bias) {
+  HWY_DYNAMIC_DISPATCH(head_backward)(n, dim, h, weight, d_logits, dh, d_weight, d_bias);
 }
 
 }  // namespace m5::kernels::simd

@@ -68,9 +68,8 @@ void local_conv_backward_weight(int n, int dim, int width, int dilation, const f
                                 const float* dy, float* d_weight);
 void add_column_sums(int n, int dim, const float* x, float* sums);
 void head(int n, int dim, const float* h, const float* weight, const float* bias, float* log_probs);
-void head_backward(int n, int dim, const float* h, const float* weight, const float* log_probs,
-                   const std::uint8_t* target, float scale, float* dh, float* d_weight,
-                   float* d_bias);
+void head_backward(int n, int dim, const float* h, const float* weight, const float* d_logits,
+                   float* dh, float* d_weight, float* d_bias);
 
 // isa.cpp. Names as Highway's: SSE2, AVX2, AVX3, NEON ...
 std::string chosen_isa();

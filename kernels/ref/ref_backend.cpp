@@ -253,16 +253,10 @@ class RefBackend final : public RefAttention<T> {
     }
   }
 
-  // d logit_b = scale (p_b - [b = target])
-  void head_backward(int, int n, int dim, const T* h, const T* weight, const T* log_probs,
-                     const std::uint8_t* target, double scale, T* dh, T* d_weight,
-                     T* d_bias) override {
+  void head_backward(int, int n, int dim, const T* h, const T* weight, const T* d_logits, T* dh,
+                     T* d_weight, T* d_bias) override {
     for (std::int64_t i = 0; i < n; ++i) {
-      T d_logit[4];
-      for (int b = 0; b < 4; ++b) {
-        const T p = std::exp(log_probs[i * 4 + b]);
-        d_logit[b] = static_cast<T>(scale) * (p - (b == target[i] ? T(1) : T(0)));
-      }
+      const T* d_logit = d_logits + i * 4;
       for (std::int64_t c = 0; c < dim; ++c) dh[i * dim + c] = 0;
       for (std::int64_t b = 0; b < 4; ++b) {
         d_bias[b] += d_logit[b];

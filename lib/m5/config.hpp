@@ -9,14 +9,32 @@
 
 namespace m5 {
 
-inline constexpr int kKeyDim = 4;  // d_k, fixed by the method
-inline constexpr int kModelFormatVersion = 1;
+inline constexpr int kKeyDim = 4;              // d_k, fixed by the method
+inline constexpr int kModelFormatVersion = 2;  // 2: with a genome memory; without one 1 is written
 
 // Depthwise convolution over tokens before the attention of one layer. width 0: none.
 struct LocalConv {
   int width = 0;     // odd, taps
   int dilation = 1;  // nt between taps
   bool operator==(const LocalConv&) const = default;
+};
+
+// Neighbours of a base that make a context of the genome memory: so many before and after it.
+struct MemoryOrder {
+  int left = 0, right = 0;
+  bool operator==(const MemoryOrder&) const = default;
+};
+
+// The genome memory (ours, not the paper's): how often each base stands in the same contexts
+// elsewhere in the genome, mixed into the log-probabilities by a small network. With {l, r} the
+// orders hold {r, l}, so that the reverse strand can be read. No orders: no memory.
+struct MemoryConfig {
+  std::vector<MemoryOrder> orders;
+  int hidden = 32;  // width of the mixing network, a multiple of 8
+  // Two-sided 1 to 6 and one-sided 8, 11, 14, 18, 24, both sides.
+  static MemoryConfig standard();
+  bool empty() const { return orders.empty(); }
+  bool operator==(const MemoryConfig&) const = default;
 };
 
 struct M5_API ModelConfig {
@@ -31,7 +49,10 @@ struct M5_API ModelConfig {
   double norm_epsilon = 1e-5;
   std::vector<LocalConv> local_conv;  // empty, or one per layer
   std::vector<double> coefficients;   // c_0..c_p, minimax polynomial of exp on [-R, R]
+  MemoryConfig memory;                // empty in all presets
 
+  // Of the format that this config needs: 1 or 2.
+  int format_version() const { return memory.empty() ? 1 : 2; }
   // These four throw Error(kUsage) where the fields they need are none that validate() accepts.
   int value_dim() const;
   bool has_conv(int layer) const;  // layer: 0..layers-1

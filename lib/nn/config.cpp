@@ -87,7 +87,61 @@ class Fields {
   std::set<std::string> asked_;
 };
 
+MemoryConfig read_memory(Fields& config, const std::string& origin) {
+  const std::string where = origin + ": config: memory";
+  Fields fields(config.get("memory"), where);
+  MemoryConfig memory;
+  memory.hidden = fields.integer("hidden");
+  const Json& orders = fields.array("orders");
+  if (orders.empty()) refuse(where + ": 'orders' is empty");
+  for (const Json& entry : orders) {
+    const auto is_side = [](const Json& side) {
+      return side.is_number_unsigned() && side.get<std::uint64_t>() < 64;
+    };
+    if (!entry.is_array() || entry.size() != 2 || !is_side(entry[0]) || !is_side(entry[1])) {
+      refuse(where + ": an order is " + entry.dump().substr(0, 60) +
+             "; it must be two whole numbers, neighbours before and after a base");
+    }
+    memory.orders.push_back({entry[0].get<int>(), entry[1].get<int>()});
+  }
+  fields.finish();
+  return memory;
+}
+
+void check_memory(const MemoryConfig& memory) {
+  if (memory.empty()) return;
+  check_range("memory orders", memory.orders.size(), std::size_t{1}, std::size_t{64});
+  check_range("memory hidden", memory.hidden, 8, 1024);
+  if (memory.hidden % 8 != 0) {
+    refuse("config: memory hidden is " + text(memory.hidden) + "; it must be a multiple of 8");
+  }
+  for (const MemoryOrder& order : memory.orders) {
+    check_range("memory order", order.left, 0, 31);
+    check_range("memory order", order.right, 0, 31);
+    check_range("sum of a memory order", order.left + order.right, 1, 31);
+    if (std::count(memory.orders.begin(), memory.orders.end(), order) != 1) {
+      refuse("config: memory order [" + text(order.left) + ", " + text(order.right) +
+             "] is there twice");
+    }
+    const MemoryOrder mirrored{order.right, order.left};
+    if (std::find(memory.orders.begin(), memory.orders.end(), mirrored) == memory.orders.end()) {
+      refuse("config: memory order [" + text(order.left) + ", " + text(order.right) +
+             "] is there without [" + text(order.right) + ", " + text(order.left) + "]");
+    }
+  }
+}
+
 }  // namespace
+
+MemoryConfig MemoryConfig::standard() {
+  MemoryConfig memory;
+  for (int k = 1; k <= 6; ++k) memory.orders.push_back({k, k});
+  for (int k : {8, 11, 14, 18, 24}) {
+    memory.orders.push_back({k, 0});
+    memory.orders.push_back({0, k});
+  }
+  return memory;
+}
 
 int ModelConfig::value_dim() const {
   if (heads < 1 || dim < heads) misuse("value_dim: heads is " + text(heads));
@@ -156,6 +210,7 @@ void ModelConfig::validate() {
     check_range("local_conv dilation", conv.dilation, 1, 256);
   }
 
+  check_memory(memory);
   if (coefficients.empty()) coefficients = kernels::minimax_exp(order, bound);
   if (coefficients.size() != static_cast<std::size_t>(order) + 1) {
     refuse("config: " + text(coefficients.size()) + " coefficients; order " + text(order) +
@@ -183,7 +238,7 @@ void ModelConfig::validate() {
 
 std::string ModelConfig::to_json() const {
   Json json;
-  json["format_version"] = kModelFormatVersion;
+  json["format_version"] = format_version();
   json["name"] = name;
   json["dim"] = dim;
   json["layers"] = layers;
@@ -198,6 +253,11 @@ std::string ModelConfig::to_json() const {
     json["local_conv"].push_back(Json{{"width", conv.width}, {"dilation", conv.dilation}});
   }
   json["coefficients"] = coefficients;
+  if (!memory.empty()) {
+    Json orders = Json::array();
+    for (const MemoryOrder& o : memory.orders) orders.push_back(Json::array({o.left, o.right}));
+    json["memory"] = Json{{"orders", std::move(orders)}, {"hidden", memory.hidden}};
+  }
   return json.dump(2) + "\n";
 }
 
@@ -239,6 +299,7 @@ ModelConfig ModelConfig::from_json(const std::string& text, const std::string& o
       config.coefficients.push_back(c.get<double>());
     }
   }
+  if (version >= 2 && fields.has("memory")) config.memory = read_memory(fields, origin);
   fields.finish();
   try {
     config.validate();

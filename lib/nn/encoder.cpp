@@ -54,7 +54,7 @@ Workspace<T>::Workspace(int worker, kernels::Backend<T>& backend, const ModelCon
   o = buffer(d);
   weight = buffer(heads);
   up = buffer(ff);
-  logp = buffer(4);
+  if (training || !c.memory.empty()) d_logits = buffer(4);
   if (conv_halo > 0) window = buffer(d, 2 * conv_halo);
   if (!training) return;
   a = buffer(d);
@@ -81,7 +81,8 @@ Encoder<T>::Impl::Impl(const ModelConfig& c, kernels::Backend<T>& b, bool train,
       training(train),
       block(block_rows > 0 ? block_rows : b.preferred_block_rows(block_row_bytes(c))),
       bf16_residual(bf16),
-      shape(attention_shape(c)) {
+      shape(attention_shape(c)),
+      mix(c.memory, table.memory) {
   if (block % kernels::kRunRows != 0) {
     throw Error(ErrorKind::kUsage,
                 "block rows must be a multiple of " + std::to_string(kernels::kRunRows));
@@ -145,9 +146,10 @@ std::int64_t packed_rows(std::span<const TokenView> batch, int workers) {
 }  // namespace
 
 template <class T>
-Encoder<T>::Impl::Pass::Pass(Impl& i, Batch b)
+Encoder<T>::Impl::Pass::Pass(Impl& i, Batch b, const RowCounts& c)
     : impl(i),
       batch(b),
+      counts(c),
       layout(b, i.training ? 0 : packed_rows(b, i.backend.workers())),
       state_size(i.shape.state_size()),
       plan(i.config, i.group_layers) {
@@ -219,8 +221,9 @@ void Encoder<T>::on_layer(const std::function<void(int done, int of)>& call) {
 }
 
 template <class T>
-void Encoder<T>::log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs) {
-  typename Impl::Pass pass(*impl_, batch);
+void Encoder<T>::log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs,
+                           const RowCounts& counts) {
+  typename Impl::Pass pass(*impl_, batch, counts);
   impl_->run(pass, impl_->config.layers - 1, true);
   impl_->last_layer_log_probs(pass, rows, log_probs);
 }
@@ -264,19 +267,32 @@ ObjectiveResult tally(const Objective& objective, const T* log_probs) {
 }  // namespace
 
 template <class T>
-ObjectiveResult Encoder<T>::evaluate(Batch batch, const Objective& objective) {
+ObjectiveResult Encoder<T>::evaluate(Batch batch, const Objective& objective,
+                                     const RowCounts& counts) {
   std::vector<T> p(4 * objective.rows.size());
-  log_probs(batch, objective.rows, p.data());
+  log_probs(batch, objective.rows, p.data(), counts);
   return tally(objective, p.data());
 }
 
 template <class T>
 ObjectiveResult Encoder<T>::loss_and_gradient(Batch batch, const Objective& objective,
-                                              double loss_scale, double* gradient) {
-  typename Impl::Pass pass(*impl_, batch);
+                                              double loss_scale, double* gradient,
+                                              const RowCounts& counts) {
+  typename Impl::Pass pass(*impl_, batch, counts);
   impl_->run(pass, impl_->config.layers - 1, true);
   std::vector<T> p(4 * objective.rows.size());
   impl_->backward(pass, objective, loss_scale, gradient, p.data());
+  return tally(objective, p.data());
+}
+
+template <class T>
+ObjectiveResult Encoder<T>::memory_gradient(Batch batch, const Objective& objective,
+                                            double loss_scale, double* gradient,
+                                            const RowCounts& counts) {
+  std::vector<T> p(4 * objective.rows.size());
+  log_probs(batch, objective.rows, p.data());
+  typename Impl::Pass pass(*impl_, batch, counts);
+  impl_->memory_sweep(pass, objective, loss_scale, gradient, p.data());
   return tally(objective, p.data());
 }
 
@@ -297,10 +313,12 @@ std::uint64_t Encoder<T>::memory_needed(std::int64_t rows, std::int64_t contexts
   values += (m.training ? 3 : 2) * m.table.total;  // parameters, packed copies
   const std::int64_t per_row = (m.training ? 12 * d + 4 * ff : 6 * d + ff) + 8 * m.config.heads;
   values += m.backend.workers() * (m.block + 2 * m.max_conv_halo()) * per_row;
+  const std::uint64_t mixing = static_cast<std::uint64_t>(m.backend.workers()) *
+                               MemoryMix<T>::work_bytes(m.config.memory, m.block, m.training);
   // Parts of the sums over tiles (OrderedSum): of a state, and of a layer's gradient.
   const std::int64_t doubles = (2 * m.backend.workers() + 2) * m.shape.state_size();
   if (m.training) values += 2 * m.backend.workers() * m.largest_layer();
-  return static_cast<std::uint64_t>(values) * sizeof(T) +
+  return static_cast<std::uint64_t>(values) * sizeof(T) + mixing +
          static_cast<std::uint64_t>(doubles) * sizeof(double);
 }
 

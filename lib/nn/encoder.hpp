@@ -11,6 +11,7 @@
 #include "kernels/backend.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
+#include "nn/memory_mix.hpp"
 #include "nn/parameters.hpp"
 
 namespace m5 {
@@ -61,15 +62,20 @@ class Encoder {
   // Calls call(done, of) on the calling thread whenever a forward pass has finished a layer.
   void on_layer(const std::function<void(int done, int of)>& call);
 
-  // log_probs[rows.size()][4]; rows ascending over the batch.
-  void log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs);
+  // log_probs[rows.size()][4]; rows ascending over the batch. counts, here and below: what the
+  // genome memory of a model that has one knows of the rows; empty: the encoder alone.
+  void log_probs(Batch batch, std::span<const std::int64_t> rows, T* log_probs,
+                 const RowCounts& counts = {});
   // See Session::hidden.
   void hidden(Batch batch, int layer, const RowSink& sink);
-  ObjectiveResult evaluate(Batch batch, const Objective& objective);
+  ObjectiveResult evaluate(Batch batch, const Objective& objective, const RowCounts& counts = {});
   // Adds the gradient of loss_scale * sum of -log p(target) to gradient[table().total].
   // Needs training = true.
   ObjectiveResult loss_and_gradient(Batch batch, const Objective& objective, double loss_scale,
-                                    double* gradient);
+                                    double* gradient, const RowCounts& counts = {});
+  // The same of the memory's parameters alone: no backward pass, and training = true is not needed.
+  ObjectiveResult memory_gradient(Batch batch, const Objective& objective, double loss_scale,
+                                  double* gradient, const RowCounts& counts);
 
   // Bytes of everything above for a batch of that size, the caller's arrays excluded.
   std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts) const;

@@ -4,6 +4,7 @@
 // third, because it reads the gradient of neighbouring rows.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "nn/encoder_impl.hpp"
@@ -103,6 +104,45 @@ void Encoder<T>::Impl::layer_backward(Work& w, int l, const T* state, int n, T* 
                         w.dh.data(), w.dx.data(), grad(at.attention_norm));
 }
 
+template <class T>
+void Encoder<T>::Impl::logits_backward(Pass& pass, Work& w, const Objective& objective,
+                                       std::int64_t first, int n, double scale, const T* log_probs,
+                                       T* d_memory) {
+  T* d = w.d_logits.data();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const int target = objective.targets[static_cast<std::size_t>(first + i)];
+    for (int b = 0; b < 4; ++b) {
+      const T p = std::exp(log_probs[i * 4 + b]);
+      d[i * 4 + b] = static_cast<T>(scale) * (p - (b == target ? T(1) : T(0)));
+    }
+  }
+  if (config.memory.empty() || !pass.counts) return;
+  mix.backward(w.id, backend, parameters.data(), n, w.memory, d, d_memory);
+}
+
+// log_probs: in, of the encoder; out, mixed.
+template <class T>
+void Encoder<T>::Impl::memory_sweep(Pass& pass, const Objective& objective, double loss_scale,
+                                    double* gradient, T* log_probs) {
+  auto gradients = sum_gradients<T>(table.encoder, table.total, gradient, backend.workers());
+  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
+                                                                             std::int64_t t) {
+    Work& w = work(worker);
+    auto d_params = gradients->begin_part(t);
+    const auto [begin, end] =
+        rows_of_tile(objective.rows, pass.layout.tiles[static_cast<std::size_t>(t)]);
+    for (std::int64_t at = begin; at < end; at += block) {
+      const int n = static_cast<int>(std::min<std::int64_t>(block, end - at));
+      mix_memory(pass, w,
+                 std::span(objective.rows)
+                     .subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n)),
+                 log_probs + at * 4);
+      logits_backward(pass, w, objective, at, n, loss_scale, log_probs + at * 4, d_params.get());
+    }
+    gradients->end_part(t, std::move(d_params));
+  });
+}
+
 // The last layer's query half forward, head, loss, and back again: only rows of the objective have
 // a gradient there.
 template <class T>
@@ -139,11 +179,13 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
       norm_rows(worker, n, out, table.final_norm, normed);
       backend.head(worker, n, dim, normed, parameter(table.head_weight), parameter(table.head_bias),
                    log_probs + at * 4);
+      mix_memory(pass, w, rows, log_probs + at * 4);
 
+      logits_backward(pass, w, objective, at, n, loss_scale, log_probs + at * 4,
+                      grad(table.encoder));
       T* d_normed = w.du.data();  // [(dv+1) H] holds [d]
-      backend.head_backward(worker, n, dim, normed, parameter(table.head_weight),
-                            log_probs + at * 4, objective.targets.data() + at, loss_scale, d_normed,
-                            grad(table.head_weight), grad(table.head_bias));
+      backend.head_backward(worker, n, dim, normed, parameter(table.head_weight), w.d_logits.data(),
+                            d_normed, grad(table.head_weight), grad(table.head_bias));
       std::fill_n(w.dx.data(), n * d, T(0));
       backend.norm_backward(worker, n, dim, config.norm_epsilon, out, parameter(table.final_norm),
                             d_normed, w.dx.data(), grad(table.final_norm));

@@ -267,8 +267,16 @@ void Encoder<T>::Impl::last_layer_log_probs(Pass& pass, std::span<const std::int
       norm_rows(worker, n, w.x.data(), table.final_norm, w.h.data());
       backend.head(worker, n, config.dim, w.h.data(), parameter(table.head_weight),
                    parameter(table.head_bias), log_probs + at * 4);
+      mix_memory(pass, w, some, log_probs + at * 4);
     }
   });
+}
+
+template <class T>
+void Encoder<T>::Impl::mix_memory(Pass& pass, Work& w, std::span<const std::int64_t> rows,
+                                  T* log_probs) {
+  if (config.memory.empty() || !pass.counts) return;
+  mix.forward(w.id, backend, parameters.data(), rows, pass.counts, w.memory, log_probs);
 }
 
 template struct Encoder<float>::Impl;

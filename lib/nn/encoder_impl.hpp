@@ -40,15 +40,16 @@ struct Workspace {
 
   const int id;  // of the worker
 
-  kernels::Buffer<T> x;       // [d] residual stream, before and after a sub-layer
-  kernels::Buffer<T> h;       // [d] normed
-  kernels::Buffer<T> q;       // [4H]
-  kernels::Buffer<T> kv;      // [(4+dv)H]
-  kernels::Buffer<T> o;       // [dv H] attention output
-  kernels::Buffer<T> weight;  // [H] sum of attention weights
-  kernels::Buffer<T> up;      // [ff] after gelu
-  kernels::Buffer<T> window;  // [d], block + 2 halo rows: normed input of the local convolution
-  kernels::Buffer<T> logp;    // [4]
+  kernels::Buffer<T> x;         // [d] residual stream, before and after a sub-layer
+  kernels::Buffer<T> h;         // [d] normed
+  kernels::Buffer<T> q;         // [4H]
+  kernels::Buffer<T> kv;        // [(4+dv)H]
+  kernels::Buffer<T> o;         // [dv H] attention output
+  kernels::Buffer<T> weight;    // [H] sum of attention weights
+  kernels::Buffer<T> up;        // [ff] after gelu
+  kernels::Buffer<T> window;    // [d], block + 2 halo rows: normed input of the local convolution
+  kernels::Buffer<T> d_logits;  // [4], training and memory_gradient only
+  typename MemoryMix<T>::Work memory;
   // Training only.
   kernels::Buffer<T> a;         // [d] residual stream between attention and feed-forward
   kernels::Buffer<T> h2;        // [d] normed a
@@ -88,6 +89,8 @@ struct Encoder<T>::Impl {
   void run(Pass& pass, int whole, bool next_keys);
   std::function<void(int done, int of)> on_layer;  // may be empty
   void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
+  // log_probs [rows.size()][4], in place, where the pass has counts.
+  void mix_memory(Pass& pass, Work& w, std::span<const std::int64_t> rows, T* log_probs);
 
   void for_tiles(Pass& pass, const std::function<void(int worker, const Tile& tile)>& work_on);
   // Indices [begin, end) into the ascending rows that lie in the tile.
@@ -111,6 +114,12 @@ struct Encoder<T>::Impl {
                 T* log_probs);
   void loss_sweep(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
                   T* log_probs);
+  // Of scale * sum of -log p(target): w.d_logits, and what the mixing of the same rows adds to
+  // d_memory, the gradient of the memory's parameters.
+  void logits_backward(Pass& pass, Work& w, const Objective& objective, std::int64_t first, int n,
+                       double scale, const T* log_probs, T* d_memory);
+  void memory_sweep(Pass& pass, const Objective& objective, double loss_scale, double* gradient,
+                    T* log_probs);
   void recompute_stages(Pass& pass, int last);
   void query_backward_sweep(Pass& pass, int l, double* gradient);
   void key_backward_sweep(Pass& pass, int l, double* gradient);
@@ -151,6 +160,7 @@ struct Encoder<T>::Impl {
   const bool bf16_residual;
   int group_layers = 1;  // k of the StagePlan
   const kernels::AttentionShape shape;
+  const MemoryMix<T> mix;
   kernels::Buffer<T> parameters;
   std::vector<Layer> layers;
   std::vector<std::unique_ptr<Work>> workspaces;
@@ -160,7 +170,7 @@ struct Encoder<T>::Impl {
 // updated in place; in training every sweep writes a stage, which backward reads (StagePlan).
 template <class T>
 struct Encoder<T>::Impl::Pass {
-  Pass(Impl& impl, Batch batch);
+  Pass(Impl& impl, Batch batch, const RowCounts& counts = {});
 
   // Residual stream entering layer l: before (conv_done = false) or after its local convolution.
   RowStore<T>& stage(int l, bool conv_done) {
@@ -180,6 +190,7 @@ struct Encoder<T>::Impl::Pass {
 
   Impl& impl;
   const Batch batch;
+  const RowCounts& counts;
   const Layout layout;
   const std::int64_t state_size;
   const StagePlan plan;

@@ -130,7 +130,7 @@ void save_model(const Model& model, const std::string& path) {
     tensors.push_back(make_tensor(spec.name, spec.shape, model.parameters.data() + spec.offset));
   }
   Metadata metadata;
-  metadata["m5_format_version"] = std::to_string(kModelFormatVersion);
+  metadata["m5_format_version"] = std::to_string(config.format_version());
   metadata["m5_config"] = config.to_json();
   // Bytes of a path that are no UTF-8 are replaced, not refused: the training is done by now.
   std::string provenance = nlohmann::json(model.provenance)

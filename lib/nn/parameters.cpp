@@ -60,6 +60,17 @@ ParameterTable::ParameterTable(const ModelConfig& config) {
   final_norm = gain("final_norm");
   head_weight = matrix("head.weight", 4, d, 0.5);
   head_bias = bias("head.bias", 4);
+  encoder = total;
+  if (config.memory.empty()) return;
+  const auto inputs = static_cast<std::int64_t>(config.memory.orders.size()) + 1;
+  const std::int64_t hidden = config.memory.hidden;
+  const double scale = 1 / std::sqrt(static_cast<double>(inputs));
+  memory.confidence_weight =
+      add("memory.confidence.weight", {inputs, hidden}, scale, 0, /*decay=*/true);
+  memory.confidence_bias = bias("memory.confidence.bias", hidden);
+  memory.evidence_weight = add("memory.evidence.weight", {inputs, hidden}, scale, 0, true);
+  // Nothing at first: a model that is given a memory begins with the scores it had.
+  memory.output_weight = bias("memory.output.weight", hidden);
 }
 
 void ParameterTable::check_count(std::size_t count) const {

@@ -33,6 +33,14 @@ struct LayerOffsets {
   std::int64_t end = 0;                           // first element after this layer
 };
 
+// The network that mixes the counts of O orders, [in][out] (memory_mix.hpp); -1 without memory.
+struct MemoryOffsets {
+  std::int64_t confidence_weight = -1;  // [O + 1][hidden]
+  std::int64_t confidence_bias = -1;    // [hidden]
+  std::int64_t evidence_weight = -1;    // [O + 1][hidden]
+  std::int64_t output_weight = -1;      // [hidden]
+};
+
 struct ParameterTable {
   explicit ParameterTable(const ModelConfig& config);
   // Throws Error(kUsage) unless a model has `count` parameters.
@@ -43,6 +51,8 @@ struct ParameterTable {
   std::int64_t embedding = 0, embedding_bias = 0;  // [2w+1][7][d], [d]
   std::vector<LayerOffsets> layers;
   std::int64_t final_norm = 0, head_weight = 0, head_bias = 0;  // [d], [4][d], [4]
+  std::int64_t encoder = 0;                                     // elements before the memory's
+  MemoryOffsets memory;                                         // end the slab
 };
 
 }  // namespace m5

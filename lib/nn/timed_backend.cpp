@@ -196,11 +196,9 @@ class TimedBackend final : public Backend<float> {
     backend_.head(worker, n, dim, h, weight, bias, log_probs);
   }
   void head_backward(int worker, int n, int dim, const float* h, const float* weight,
-                     const float* log_probs, const std::uint8_t* target, double scale, float* dh,
-                     float* d_weight, float* d_bias) override {
+                     const float* d_logits, float* dh, float* d_weight, float* d_bias) override {
     const Timer timer(times_, "head_backward");
-    backend_.head_backward(worker, n, dim, h, weight, log_probs, target, scale, dh, d_weight,
-                           d_bias);
+    backend_.head_backward(worker, n, dim, h, weight, d_logits, dh, d_weight, d_bias);
   }
   void adamw(std::int64_t count, const AdamW& step, const double* gradient, float* m, float* v,
              float* p) override {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "model_util.hpp"
 
@@ -16,7 +17,7 @@ constexpr double kTolerance = 1e-6;  // of the greatest element of a tensor's gr
 // `samples` elements of every tensor, evenly spread. The differences come from an encoder for
 // inference, which updates the residual stream in place; the gradient from one for training.
 void check_gradient(const ModelConfig& config, const std::vector<TokenView>& batch, int samples,
-                    double loss_scale) {
+                    double loss_scale, const RowCounts& counts = {}) {
   std::vector<double> parameters = random_parameters(config, 17);
   TestModel<double> inference(config, parameters, kernels::make_ref_backend<double>());
   TestModel<double> training(config, parameters, kernels::make_ref_backend<double>(), true);
@@ -25,9 +26,9 @@ void check_gradient(const ModelConfig& config, const std::vector<TokenView>& bat
 
   std::vector<double> gradient(static_cast<std::size_t>(table.total), 0.25);  // it is added to
   const ObjectiveResult result =
-      training.encoder.loss_and_gradient(batch, objective, loss_scale, gradient.data());
+      training.encoder.loss_and_gradient(batch, objective, loss_scale, gradient.data(), counts);
   for (double& g : gradient) g -= 0.25;
-  const ObjectiveResult same = inference.encoder.evaluate(batch, objective);
+  const ObjectiveResult same = inference.encoder.evaluate(batch, objective, counts);
   EXPECT_NEAR(result.total_nll(), same.total_nll(), 1e-11 * same.total_nll());
   EXPECT_EQ(result.count, same.count);
   EXPECT_EQ(result.correct, same.correct);
@@ -37,7 +38,7 @@ void check_gradient(const ModelConfig& config, const std::vector<TokenView>& bat
     const double before = std::exchange(parameters[i], value);
     inference.set(parameters);
     parameters[i] = before;
-    return loss_scale * inference.encoder.evaluate(batch, objective).total_nll();
+    return loss_scale * inference.encoder.evaluate(batch, objective, counts).total_nll();
   };
   for (const ParameterSpec& spec : table.specs) {
     double greatest = 0;
@@ -67,6 +68,65 @@ TEST(ModelGradient, LocalConvolutions) {
   const auto a = random_tokens(37, 4), b = random_tokens(5, 5), c = random_tokens(23, 6);
   check_gradient(tiny_config(16, 3, 2, {{5, 1}, {0, 1}, {3, 9}}),
                  {view(a, true, 0), view(b, true, 0), view(c, false, 1)}, 12, 1);
+}
+
+ModelConfig with_memory(ModelConfig config) {
+  config.memory.orders = {{1, 1}, {3, 0}, {0, 3}, {2, 5}, {5, 2}};
+  config.memory.hidden = 8;
+  config.validate();
+  return config;
+}
+
+// None seen, one, a few and many.
+void some_counts(std::span<const std::int64_t> rows, std::uint32_t* counts) {
+  for (const std::int64_t row : rows) {
+    std::mt19937_64 random(static_cast<std::uint64_t>(row));
+    for (int i = 0; i < 5 * kBases; ++i) {
+      const auto draw = random();
+      *counts++ = draw % 3 == 0 ? 0 : static_cast<std::uint32_t>(draw >> (40 + draw % 24));
+    }
+  }
+}
+
+TEST(ModelGradient, GenomeMemory) {
+  const auto a = random_tokens(37, 21), b = random_tokens(23, 22);
+  check_gradient(with_memory(tiny_config(16, 2, 2, {{3, 1}, {0, 1}})),
+                 {view(a, false, 0), view(b, true, 1)}, 12, 0.7, some_counts);
+}
+
+// The gradient of the memory alone is that part of the gradient of all.
+TEST(ModelGradient, OfTheMemoryAlone) {
+  const auto a = random_tokens(2500, 23), b = random_tokens(300, 24);
+  const std::vector<TokenView> batch = {view(a, true, 0), view(b, false, 1)};
+  const ModelConfig config = with_memory(tiny_config(16, 2, 2));
+  const std::vector<double> parameters = random_parameters(config, 25);
+  const Objective objective = some_objective(TestModel<double>::row_count(batch));
+  TestModel<double> all(config, parameters, kernels::make_ref_backend<double>(), true);
+  TestModel<double> memory(config, parameters, kernels::make_ref_backend<double>());
+  std::vector<double> expected(parameters.size()), actual(parameters.size());
+  const auto r = all.encoder.loss_and_gradient(batch, objective, 0.5, expected.data(), some_counts);
+  const auto s = memory.encoder.memory_gradient(batch, objective, 0.5, actual.data(), some_counts);
+  EXPECT_NEAR(r.total_nll(), s.total_nll(), 1e-9);
+  const auto first = static_cast<std::size_t>(ParameterTable(config).encoder);
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    EXPECT_NEAR(actual[i], i < first ? 0 : expected[i], 1e-9) << i;
+  }
+}
+
+// Fresh mixing weights, and a memory that is off, leave the encoder's bytes as they are.
+TEST(ModelGradient, MemoryThatIsOffChangesNothing) {
+  const auto a = random_tokens(300, 26);
+  const ModelConfig plain = tiny_config(16, 1, 2), config = with_memory(plain);
+  std::vector<double> parameters = random_parameters(config, 27);
+  TestModel<float> with(config, parameters, kernels::make_cpu_backend({.threads = 1}));
+  parameters.resize(static_cast<std::size_t>(ParameterTable(plain).total));
+  TestModel<float> without(plain, parameters, kernels::make_cpu_backend({.threads = 1}));
+  const std::vector<TokenView> batch = {view(a, false)};
+  const std::vector<float> expected = without.log_probs(batch);
+  EXPECT_EQ(with.log_probs(batch), expected);
+  std::vector<float> mixed(expected.size());
+  with.encoder.log_probs(batch, all_rows(300), mixed.data(), some_counts);
+  EXPECT_NE(mixed, expected);
 }
 
 TEST(ModelGradient, TwoNucleotides) {
