@@ -143,7 +143,7 @@ TEST(Config, JsonIsStrict) {
   const std::string newer =
       refused(replaced(good, "\"format_version\": 1", "\"format_version\": 7"));
   has(newer, "7");
-  has(newer, "version 1");
+  has(newer, "version 2");
   has(refused(replaced(good, "\"dim\"", "\"wibble\": 1, \"dim\"")), "wibble");
   has(refused(replaced(good, "\"dim\": 128", "\"dim\": 128.0")), "'dim'");
   has(refused(replaced(good, "\"dim\": 128", "\"dim\": true")), "'dim'");
@@ -161,6 +161,47 @@ TEST(Config, JsonIsStrict) {
   for (const char* text : {"", "[]", "3", "{", "null", "{} {}", "\xff\xfe", "[[[[[[[["})
     refused(text);
   for (std::size_t cut = 0; cut + 2 < good.size(); ++cut) refused(good.substr(0, cut));
+}
+
+TEST(Config, Memory) {
+  ModelConfig config = ModelConfig::preset("nano");
+  EXPECT_EQ(config.format_version(), 1);  // older programs read it
+  const std::string without = config.to_json();
+  EXPECT_EQ(without.find("memory"), std::string::npos);
+  config.memory = MemoryConfig::standard();
+  config.validate();
+  EXPECT_EQ(config.format_version(), 2);
+  const std::string good = config.to_json();
+  EXPECT_EQ(ModelConfig::from_json(good, "text"), config);
+
+  const auto refused = [](MemoryConfig memory, const std::string& part) {
+    ModelConfig bad = ModelConfig::preset("nano");
+    bad.memory = std::move(memory);
+    EXPECT_NE(refusal([&] { bad.validate(); }).find(part), std::string::npos) << part;
+  };
+  refused({{{0, 0}}, 32}, "order");
+  refused({{{16, 16}}, 32}, "order");
+  refused({{{-1, 3}, {3, -1}}, 32}, "order");
+  refused({{{2, 1}}, 32}, "without [1, 2]");
+  refused({{{1, 1}, {1, 1}}, 32}, "twice");
+  refused({{{1, 1}}, 12}, "hidden");
+  refused({{{1, 1}}, 0}, "hidden");
+  refused({std::vector<MemoryOrder>(65, {1, 1}), 32}, "orders");
+
+  const auto refused_text = [&](const std::string& from, const std::string& to) {
+    const std::string text = replaced(good, from, to);
+    EXPECT_NE(text, good) << from;
+    EXPECT_NE(refusal([&] { ModelConfig::from_json(text, "here.json"); }).find("here.json"),
+              std::string::npos)
+        << to;
+  };
+  refused_text("\"format_version\": 2", "\"format_version\": 1");
+  refused_text("\"orders\": [", "\"orders\": [[1], ");
+  refused_text("\"orders\": [", "\"orders\": [[1, -1], ");
+  refused_text("\"orders\": [", "\"orders\": [[1, 1e9], ");
+  refused_text("\"orders\": [", "\"orders\": [[1, 18446744073709551615], ");
+  refused_text("\"hidden\": 32", "\"hidden\": null");
+  refused_text("\"hidden\": 32", "\"hidden\": 32, \"more\": 1");
 }
 
 TEST(Config, EmptyCoefficientsAreFilled) {

@@ -104,15 +104,15 @@ TEST_F(ModelFile, NotAModel) {
 }
 
 TEST_F(ModelFile, Versions) {
-  EXPECT_TRUE(contains(refusal([](Parts& p) { p.metadata["m5_format_version"] = "2"; }),
-                       "version 2 is newer than 1"));
+  EXPECT_TRUE(contains(refusal([](Parts& p) { p.metadata["m5_format_version"] = "3"; }),
+                       "version 3 is newer than 2"));
   // A newer version is named first, whatever else it changed.
   EXPECT_TRUE(contains(refusal([](Parts& p) {
-                         p.metadata["m5_format_version"] = "3";
+                         p.metadata["m5_format_version"] = "4";
                          p.metadata["m5_config"] = "?";
                          p.metadata.erase("m5_provenance");
                        }),
-                       "version 3 is newer than 1"));
+                       "version 4 is newer than 2"));
   for (const char* bad : {"", "0", "-1", "1.0", "x", "99999999999"}) {
     EXPECT_TRUE(contains(refusal([&](Parts& p) { p.metadata["m5_format_version"] = bad; }),
                          "m5_format_version"));
