@@ -77,6 +77,10 @@ std::optional<KmerBaseline> load_baseline(const BaselineOptions& options,
     const std::vector<Token> tokens = tokenize(record.bases, record.file, record.name);
     baseline.add({tokens.data(), static_cast<std::int64_t>(tokens.size()), record.circular, 0});
   }
+  if (baseline.bases() == 0) {
+    throw Error(ErrorKind::kInput, files[0] + (files.size() > 1 ? " and others" : "") +
+                                       ": no A, C, G or T to count k-mers of");
+  }
   baseline.finish();
   if (!options.cache.empty()) baseline.save(options.cache, mark);
   return baseline;

@@ -88,7 +88,9 @@ Data load_data(const LossOptions& options) {
                 tokens, data.objective);
   }
   if (data.objective.rows.empty()) {
-    throw Error(ErrorKind::kInput, "no position was chosen: the sequences are too short");
+    throw Error(
+        ErrorKind::kInput,
+        "no position was chosen: the sequences are too short, or hold too few A, C, G and T");
   }
   return data;
 }

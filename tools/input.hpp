@@ -111,14 +111,14 @@ MemoryLimit memory_limit(const CommonOptions& options);
 void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
 std::string batch_name(const InputBatch& batch);
 
-// Runs `write` of a sink, which does not know the file that an Error(kNumeric) has to name.
+// Runs `write` of a sink, which does not know the file that an Error about the data has to name.
 template <class Write>
 void name_file(const std::string& file, Write write) {
   try {
     write();
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kNumeric) throw;
-    throw Error(ErrorKind::kNumeric, file + ": " + error.what());
+    if (error.kind() != ErrorKind::kNumeric && error.kind() != ErrorKind::kInput) throw;
+    throw Error(error.kind(), file + ": " + error.what());
   }
 }
 

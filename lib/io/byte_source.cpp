@@ -234,7 +234,7 @@ bool LineReader::next(std::string& line) {
     if (chunk_.empty()) {
       chunk_ = source_.read();
       if (chunk_.empty()) {
-        if (any) ++line_number_;
+        if (any) finish(line);
         return any;
       }
     }
@@ -258,8 +258,17 @@ bool LineReader::next(std::string& line) {
     }
     after_cr_ = chunk_[end] == '\r';
     chunk_.remove_prefix(end + 1);
-    ++line_number_;
+    finish(line);
     return true;
+  }
+}
+
+void LineReader::finish(std::string& line) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (++line_number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
+  if (line.find('\0') != std::string::npos) {
+    throw Error(ErrorKind::kInput, path() + ": line " + std::to_string(line_number_) +
+                                       ": NUL byte; this is no text file");
   }
 }
 

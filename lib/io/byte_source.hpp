@@ -56,12 +56,15 @@ class ByteSource {
 class LineReader {
  public:
   explicit LineReader(const std::string& path) : source_(path) {}
-  // False at the end. The line has no terminator. Throws Error(kInput) on lines over 16 MiB.
+  // False at the end. The line has no terminator, and the first one no byte order mark. Throws
+  // Error(kInput) on lines over 16 MiB and on a NUL byte.
   bool next(std::string& line);
   std::int64_t line_number() const { return line_number_; }  // of the line last returned, 1-based
   const std::string& path() const { return source_.path(); }
 
  private:
+  void finish(std::string& line);
+
   ByteSource source_;
   std::string_view chunk_;
   bool after_cr_ = false;

@@ -179,7 +179,6 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
         (starts_with_word(line, "track") || starts_with_word(line, "browser"))) {
       continue;
     }
-    if (line.find('\0') != std::string::npos) fail(reader, "NUL byte; this is no text file");
     if (kind == Kind::kUnknown) kind = looks_like_gff(line) ? Kind::kGff : Kind::kBed;
     if (kind == Kind::kGff && line[0] == '>') break;  // a FASTA section without its directive
     Feature feature = kind == Kind::kGff ? gff_feature(line, reader) : bed_feature(line, reader);

@@ -23,6 +23,7 @@ class BedgraphSink : public ScoreSink {
   }
 
   void write(const ScoredInterval& interval) override {
+    check_line_name(interval.name, true);
     name_ = &interval.name;
     for (std::int64_t begin = interval.begin; begin < interval.end;) {
       const std::int64_t end =

@@ -22,6 +22,7 @@ class EmbedTsvSink : public EmbedSink {
   }
 
   void add(const EmbedRow& row, const float* values) override {
+    check_line_name(row.name);
     line_.clear();
     append_row_columns(line_, row);
     for (int i = 0; i < options_.dim; ++i) {

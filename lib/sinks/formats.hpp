@@ -13,6 +13,10 @@ namespace m5 {
 std::unique_ptr<ScoreSink> make_bedgraph_sink(const ScoreSinkOptions& options);
 std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options);
 
+// Throws Error(kInput) for a name that begins a line of text which its readers would skip: one with
+// '#', and in bedGraph the words track and browser.
+void check_line_name(const std::string& name, bool bedgraph = false);
+
 // The value rounded to float16. Throws Error(kNumeric) naming the row if float16 cannot hold it.
 std::uint16_t to_float16(const EmbedRow& row, float value);
 

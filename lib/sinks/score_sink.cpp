@@ -30,6 +30,14 @@ const Format& find(const std::string& name) {
 
 }  // namespace
 
+void check_line_name(const std::string& name, bool bedgraph) {
+  if (name.starts_with('#') || (bedgraph && (name == "track" || name == "browser"))) {
+    throw Error(ErrorKind::kInput, "name '" + name +
+                                       "': a line that begins so is a comment to those who read " +
+                                       (bedgraph ? "bedGraph" : "the table") + "; rename it");
+  }
+}
+
 std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
                                            const ScoreSinkOptions& options) {
   return find(format).make(options);

@@ -56,6 +56,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
   TrainLog log(run.log, start.step);
   Trainer trainer(settings, *run.training, backend, std::move(start), run.keep_every);
 
+  std::int64_t asked = 0;  // positions
   while (trainer.state().step < settings.steps()) {
     const std::int64_t step = trainer.state().step + 1;
     StepRow row;
@@ -66,6 +67,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
       const StepResult result = trainer.step();
       row.nt_per_second = static_cast<double>(result.tokens) / seconds_since(started);
       row.training = result.objective;
+      asked += result.objective.total_count();
       row.gradient_norm = result.gradient_norm;
       row.learning_rate = result.learning_rate;
       row.tokens = trainer.state().tokens;
@@ -83,6 +85,11 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
     log.write(row);
     if (run.report) run.report(row);
     const bool last = step == settings.steps();
+    if (last && asked == 0 && !run.resume) {
+      throw Error(ErrorKind::kInput,
+                  "in no step a base was chosen to be asked about, so nothing was learned: give "
+                  "longer sequences, more --steps or a higher --mask-rate");
+    }
     const bool stop = run.stop && run.stop();
     // After the last step too: should the model not be written (disk full), no work is lost.
     if (stop || last || (run.checkpoint_every > 0 && step % run.checkpoint_every == 0)) {

@@ -34,7 +34,8 @@ struct TrainingRun {
 // Trains `model` in place, its parameters being the start of a fresh run, and fills its provenance.
 // Returns true when all steps are done, false when stopped. Either way a checkpoint is written:
 // once the caller has saved a finished model it may remove it. Throws Error(kNumeric) saying at
-// which step the run blew up and which checkpoint is left.
+// which step the run blew up and which checkpoint is left, Error(kInput) when a whole run had no
+// base to ask about.
 bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Model& model);
 
 }  // namespace m5

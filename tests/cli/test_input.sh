@@ -13,7 +13,7 @@ training=(train --config tiny.json --steps 2 --segment-length 64 --batch-tokens 
 # --- names with escape bytes: data keep them, messages do not ----------------------------------------
 esc=$'\033'
 csi=$'\302\233'  # U+009B in UTF-8
-name="$esc]0;title$'\a'${csi}31m$esc[2J"
+name="$esc]0;title$'\a'${csi}31m${esc}[2J"
 printf '>%s\nACGT-\n' "$name" >gap.fa
 printf '>%s\nACGU\n' "$name" >u.fa
 printf '%s\t5\t2\n' "$name" >bad.bed
@@ -58,6 +58,55 @@ for file in n.fa r.fa; do
 done
 check "no model of it" test ! -e x.safetensors -a ! -e x.safetensors.ckpt
 ok "N beside bases" "${training[@]}" -o x.safetensors n.fa g.fa --val r.fa --val g.fa
+
+printf '>a\nA\n' >one.fa
+fails 3 "in no step a base was chosen" "training that asks about nothing" "${training[@]}" \
+  -o none.safetensors --verbosity 1 one.fa
+equal "no model, no checkpoint of it" "$(ls none.* 2>/dev/null)" ""
+ok "--mask-rate 1 asks" "${training[@]}" -o none.safetensors --mask-rate 1 one.fa
+fails 3 "n.fa: no A, C, G or T to count" "k-mers of N" \
+  bench loss --baseline-only --baseline-train n.fa g.fa --verbosity 1
+fails 3 "hold too few" "bench loss on N" bench loss n.fa
+
+# --- names that would make a line a comment ---------------------------------------------------------------
+for name in '#' '#x' track browser track1 'x#' TRACK; do
+  printf '>%s\nACGT\n' "$name" >name.fa
+  printf '%s\t0\t4\t%s\n' "$name" "$name" >name.bed
+  hash=0 word=0
+  case $name in '#'*) hash=3 ;; track | browser) word=3 ;; esac
+  # text tables, and what begins each of their lines with something else
+  for run in "$hash$word:score" "$hash:score -O tsv" "$hash:embed" "$hash:embed --per window" \
+    "0:embed -o n.npy" "0:embed -o n.npz" "0:embed -O npz"; do
+    want=$((10#${run%%:*} > 0 ? 3 : 0))
+    # shellcheck disable=SC2086
+    "$M5" ${run#*:} --verbosity 1 name.fa >out 2>err
+    equal "a record '$name': ${run#*:}" $? $want
+    [ $want = 0 ] || check "'$name': named" grep -qF "name.fa: name '$name'" err
+  done
+  # Every line that is written is read back.
+  if [ $hash$word = 00 ]; then
+    ok "'$name'" score --no-header name.fa
+    equal "'$name': lines that no reader skips" "$(grep -cvE '^(#|(track|browser)[[:space:]])' .out)" 4
+  fi
+done
+
+# --- byte order marks and NUL bytes in annotations and lists ------------------------------------------------
+bom=$'\357\273\277'
+printf '%schr1\t0\t9\n' "$bom" >bom.bed
+printf '%s##gff-version 3\nchr1\t.\tgene\t1\t9\t.\t+\t.\tID=x\n' "$bom" >bom.gff
+printf '%sg.fa\n' "$bom" >bom.list
+{ printf '%s' "$bom"; cat g.fa; } >bom.fa
+printf 'chr1\t0\t9\n' >plain.bed
+ok "regions" score --no-header -R plain.bed g.fa && cp .out regions
+ok "regions after a byte order mark" score --no-header -R bom.bed g.fa && same "regions" .out regions
+ok "GFF3 after a byte order mark" embed --no-header --per feature --features bom.gff g.fa
+equal "its feature" "$(tail -n +2 .out | cut -f1-4)" "$(printf 'x\tchr1\t0\t9')"
+ok "a list after a byte order mark" "${training[@]}" -o x.safetensors --list bom.list
+ok "FASTA after a byte order mark" score --no-header bom.fa
+printf 'chr1\t0\t9\0\n' >nul.bed
+printf 'g.fa\0x\n' >nul.list
+fails 3 "nul.bed: line 1: NUL" "NUL in BED" score -R nul.bed g.fa
+fails 3 "nul.list: line 1: NUL" "NUL in a list" "${training[@]}" -o x.safetensors --list nul.list
 
 # --- where outputs go -----------------------------------------------------------------------------------
 mkfifo fifo
