@@ -204,13 +204,25 @@ TEST_F(TrainingTest, AccumulatedMicroBatchesAreOneBatch) {
   EXPECT_NEAR(whole.gradient_norm, quarters.gradient_norm, 1e-6 * whole.gradient_norm);
 }
 
-TEST_F(TrainingTest, NothingToAskAboutIsNoFailure) {
+// A step without a base to ask about is none to fail in; a run of nothing else is.
+TEST_F(TrainingTest, NothingToAskAbout) {
   store_ = {};
-  store_.add("n", std::vector<Token>(500, kTokenN), false);
+  store_.add("n", std::vector<Token>(3000, kTokenN), false);
+  EXPECT_THROW(train(), Error);
   validation_ = store_;
+  store_.add("a", std::vector<Token>(300, kTokenA), false);
+  run_.settings.batch_tokens = 128;
   for (const float value : train()) ASSERT_TRUE(std::isfinite(value));
   EXPECT_TRUE(complete_);
-  EXPECT_NE(log().find("\t0\t.\t.\t.\t.\t.\t0\t"), std::string::npos) << log();
+  const std::string nothing = "\t.\t.\t.\t.\t.\t.\t0\t";  // no loss, no gradient
+  EXPECT_NE(log().find(nothing), std::string::npos) << log();
+
+  std::filesystem::remove(run_.checkpoint);
+  store_ = {};
+  store_.add("g", std::vector<Token>{kTokenG}, false);
+  run_.settings.mask.rate = 1e-9;
+  const std::string message = test::error_of(ErrorKind::kInput, [&] { train(); });
+  EXPECT_NE(message.find("--mask-rate"), std::string::npos) << message;
 }
 
 TEST_F(TrainingTest, OneNucleotideTrains) {
