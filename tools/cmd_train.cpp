@@ -1,6 +1,5 @@
 // m5 train: sequences -> model.
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -9,10 +8,8 @@
 #include <memory>
 #include <numbers>
 #include <string>
-#include <system_error>
 #include <vector>
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.hpp"
@@ -28,6 +25,7 @@
 #include "tools/commands.hpp"
 #include "tools/options.hpp"
 #include "tools/progress.hpp"
+#include "tools/train_options.hpp"
 #include "train/trainer.hpp"
 #include "train/training.hpp"
 
@@ -58,130 +56,9 @@ void catch_signals() {
   if (previous_terminate.sa_handler != SIG_IGN) sigaction(SIGTERM, &action, nullptr);
 }
 
-// --- command line --------------------------------------------------------------------------------
+// --- input and memory ---------------------------------------------------------------------------
 
-struct Options {
-  CommonOptions common;
-  std::vector<std::string> files, validation_files;
-  std::string list, preset, config, init, log, checkpoint;
-  std::vector<std::int64_t> segment_lengths{4096}, steps;
-  std::string mask_shares;
-  std::int64_t validate_every = 500, validation_tokens = 262144, checkpoint_every = 500;
-  bool resume = false;
-  TrainSettings settings;
-};
-
-// CLI11 would wrap a negative or too large number around.
-std::string whole_number(const std::string& text) {
-  const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
-  return digits && text.size() <= 18 ? "" : "'" + text + "' is not a whole number below 10^18";
-}
-
-void add_options(CLI::App& app, Options& o) {
-  TrainSettings& s = o.settings;
-  app.add_option("FILE", o.files, "FASTA or FASTQ, plain, gz or bgzip; - for stdin");
-  app.add_option("--list", o.list, "file with the path of one sequence file a line")
-      ->option_text("FILE");
-  app.add_option("-o,--output", o.common.output, "model file to write (required)")
-      ->option_text("MODEL");
-  // What training starts from: one of three.
-  const auto preset =
-      app.add_option("--preset", o.preset, "nano-conv (default), nano, small or base")
-          ->option_text("NAME");
-  const auto config = app.add_option("--config", o.config, "instead: model configuration, JSON")
-                          ->option_text("FILE")
-                          ->excludes(preset);
-  app.add_option("--init", o.init, "instead: model whose parameters to start from")
-      ->option_text("MODEL")
-      ->excludes(preset)
-      ->excludes(config);
-  add_sizes(app, "--segment-length", o.segment_lengths,
-            "nt of a training window, one for each stage of the curriculum [4096]", 1);
-  add_sizes(app, "--steps", o.steps,
-            "steps (required): one number, split evenly over the stages, or one for each", 1);
-  add_size(app, "--batch-tokens", s.batch_tokens, "nt of a micro-batch [16384]", 1);
-  add_size(app, "--accumulate", s.accumulate, "micro-batches a step [1]", 1);
-  app.add_option("--lr", s.learning_rate, "learning rate after warm-up [1e-3]");
-  app.add_option("--min-lr", s.min_learning_rate,
-                 "last learning rate, as a fraction of --lr [0.1]");
-  add_size(app, "--warmup", s.warmup, "steps of linear warm-up [100]");
-  app.add_option("--weight-decay", s.weight_decay, "AdamW, matrices only [0.05]");
-  app.add_option("--beta1", s.beta1, "AdamW [0.9]");
-  app.add_option("--beta2", s.beta2, "AdamW [0.98]");
-  app.add_option("--clip", s.clip, "greatest norm of the gradient, 0: off [1]");
-  app.add_option("--mask-rate", s.mask.rate, "share of the bases that is asked about [0.15]");
-  app.add_option("--mask-shares", o.mask_shares,
-                 "of those: masked, substituted, kept [0.8,0.1,0.1]")
-      ->option_text("A,B,C");
-  app.add_option("--reverse-complement", s.reverse_complement,
-                 "probability that a window is reverse-complemented [0.5]")
-      ->option_text("P");
-  add_repeatable(app, "--val", o.validation_files, "sequences held out for validation; repeatable")
-      ->option_text("FILE");
-  add_size(app, "--val-every", o.validate_every, "steps between validations, 0: at the end [500]");
-  add_size(app, "--val-tokens", o.validation_tokens, "nt of a validation [262144]", 1);
-  app.add_option("--log", o.log, "table of every step (TSV), - for stdout")->option_text("FILE");
-  app.add_option("--checkpoint", o.checkpoint, "where the state is kept [MODEL.ckpt]")
-      ->option_text("FILE");
-  add_size(app, "--checkpoint-every", o.checkpoint_every,
-           "steps between checkpoints, 0: only when interrupted [500]");
-  app.add_flag("--resume", o.resume, "continue from the checkpoint of an interrupted run");
-  app.add_option("--seed", s.seed, "seed of weights, windows and masks [1]")->check(whole_number);
-  add_threads(app, o.common);
-  add_device(app, o.common);
-  add_block_rows(app, o.common);
-  add_topology(app, o.common);
-  add_input(app, o.common);
-  add_dry_run(app, o.common);
-  add_verbosity(app, o.common);
-}
-
-void parse_shares(const std::string& text, MaskOptions& mask) {
-  double* const shares[] = {&mask.masked, &mask.substituted, &mask.kept};
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (int i = 0; i < 3; ++i) {
-    const auto [next, error] = std::from_chars(at, end, *shares[i]);
-    if (error != std::errc() || (i < 2 ? next == end || *next != ',' : next != end)) {
-      throw Error(ErrorKind::kUsage,
-                  "--mask-shares: '" + text + "' is not three numbers such as 0.8,0.1,0.1");
-    }
-    at = next + 1;
-  }
-}
-
-// Opening one waits for its other end, and what is read from it is no model.
-void refuse_pipe(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) {
-    throw Error(ErrorKind::kUsage,
-                path + ": is a pipe: models and checkpoints are written to files only");
-  }
-}
-
-void check_options(Options& o) {
-  check_common(o.common, "train");
-  if (o.common.output == "-") {
-    throw Error(ErrorKind::kUsage, "-o MODEL.safetensors is required");
-  }
-  if (o.steps.empty()) throw Error(ErrorKind::kUsage, "--steps is required");
-  if (o.files.empty() && o.list.empty()) {
-    throw Error(ErrorKind::kUsage, "no sequence files given (FILE... or --list)");
-  }
-  if (!o.mask_shares.empty()) parse_shares(o.mask_shares, o.settings.mask);
-  o.settings.curriculum = make_curriculum(o.segment_lengths, o.steps);
-  o.settings.device = o.common.device == "ref" ? "ref" : "cpu";
-  o.settings.precision = o.common.precision;
-  o.settings.check();
-  if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
-  refuse_pipe(o.common.output);
-  refuse_pipe(o.checkpoint);
-  // The checkpoint is removed in the end: were it also the model, nothing would be left.
-  if (same_file(o.checkpoint, o.common.output) || same_file(o.log, o.common.output) ||
-      same_file(o.log, o.checkpoint)) {
-    throw Error(ErrorKind::kUsage, "--output, --checkpoint and --log must be different files");
-  }
-}
+using Options = TrainOptions;
 
 std::string read_text(const std::string& path) {
   ByteSource source(path);
@@ -327,8 +204,9 @@ void warn_shared_files(const std::vector<std::string>& training,
 double seconds_per_nt(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
                       kernels::Backend<float>& backend) {
   TrainSettings small = o.settings;
-  small.curriculum = {{std::min<std::int64_t>(small.curriculum[0].segment_length, 4096), 2}};
-  small.batch_tokens = std::min<std::int64_t>(small.batch_tokens, 8192);
+  const Stage& first = o.settings.curriculum[0];
+  small.curriculum = {{std::min<std::int64_t>(first.segment_length, 4096), 2,
+                       std::min<std::int64_t>(first.batch_tokens, 8192)}};
   small.accumulate = 1;
   TrainState state;
   state.parameters = initial_model(small.config, small.seed).parameters;
@@ -438,9 +316,9 @@ int cmd_train(int argc, char** argv) {
   Options options;
   CLI::App app;
   prepare_app(app, "train", "Trains a model on sequences.");
-  add_options(app, options);
+  add_train_options(app, options);
   if (!parse_command_line(app, argc, argv)) return 0;
-  check_options(options);
+  check_train_options(options);
   return train(options);
 }
 

@@ -18,6 +18,7 @@ constexpr const char* kSettingsKey = "m5_train_settings";
 constexpr const char* kParameters = "parameters";
 constexpr const char* kFirstMoment = "adam.first_moment";
 constexpr const char* kSecondMoment = "adam.second_moment";
+constexpr const char* kAverage = "average";
 
 std::int64_t count_of(const SafetensorsFile& file, const char* key) {
   const std::string& text = file.metadata_value(key);
@@ -70,9 +71,12 @@ void require_same(const std::string& path, const SettingTexts& saved, const Sett
 void save_checkpoint(const std::string& path, const TrainState& state,
                      const SettingTexts& settings) {
   const std::vector<std::int64_t> shape{static_cast<std::int64_t>(state.parameters.size())};
-  const std::vector<Tensor> tensors{make_tensor(kParameters, shape, state.parameters.data()),
-                                    make_tensor(kFirstMoment, shape, state.first_moment.data()),
-                                    make_tensor(kSecondMoment, shape, state.second_moment.data())};
+  std::vector<Tensor> tensors{make_tensor(kParameters, shape, state.parameters.data()),
+                              make_tensor(kFirstMoment, shape, state.first_moment.data()),
+                              make_tensor(kSecondMoment, shape, state.second_moment.data())};
+  if (!state.average.empty()) {
+    tensors.push_back(make_tensor(kAverage, shape, state.average.data()));
+  }
   const Metadata metadata{{kFormatKey, kFormat},
                           {kSettingsKey, nlohmann::json(settings).dump()},
                           {"step", std::to_string(state.step)},
@@ -94,9 +98,12 @@ TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
   TrainState state;
   state.step = count_of(file, "step");
   state.tokens = count_of(file, "tokens");
-  const std::map<std::string, std::vector<float>*> slabs{{kParameters, &state.parameters},
-                                                         {kFirstMoment, &state.first_moment},
-                                                         {kSecondMoment, &state.second_moment}};
+  std::map<std::string, std::vector<float>*> slabs{{kParameters, &state.parameters},
+                                                   {kFirstMoment, &state.first_moment},
+                                                   {kSecondMoment, &state.second_moment}};
+  if (const auto ema = settings.find("ema"); ema != settings.end() && ema->second != "0") {
+    slabs[kAverage] = &state.average;
+  }
   for (const Tensor& tensor : file.tensors()) {  // sizes are checked before memory is taken
     if (!slabs.contains(tensor.name) || tensor.dtype != DType::kF32 ||
         tensor.shape != std::vector<std::int64_t>{parameters}) {

@@ -15,15 +15,16 @@ struct TrainState {
   std::int64_t step = 0;                                       // steps done
   std::int64_t tokens = 0;                                     // nt read by them
   std::vector<float> parameters, first_moment, second_moment;  // each one slab
+  std::vector<float> average;  // of the parameters over the steps; empty: not kept
 };
 
-// `settings` also names the data (key "training-data").
+// `settings` also names the data (key "training-data"). The average is kept where there is one.
 void save_checkpoint(const std::string& path, const TrainState& state,
                      const SettingTexts& settings);
 
-// Throws Error(kIo) if there is no such file, Error(kModel) if it is no intact checkpoint of a
-// model with `parameters` elements, Error(kUsage) naming the first option that differs from
-// `settings`.
+// The average is needed where the setting "ema" is there and not 0. Throws Error(kIo) if there is
+// no such file, Error(kModel) if it is no intact checkpoint of a model with `parameters` elements,
+// Error(kUsage) naming the first option that differs from `settings`.
 TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
                            const SettingTexts& settings);
 

@@ -7,10 +7,14 @@
 
 namespace m5 {
 
+// Beside the counters of windows.cpp, which count down from the greatest.
+constexpr std::uint64_t kDrawPhase = ~std::uint64_t{0} - 16;
+
 void check_mask_options(const MaskOptions& o) {
   if (!(o.rate > 0 && o.rate <= 1)) {
     throw Error(ErrorKind::kUsage, "--mask-rate: must be greater than 0 and at most 1");
   }
+  if (!(o.every >= 0)) throw Error(ErrorKind::kUsage, "--mask-every: must be 0 (off) or more");
   for (const double share : {o.masked, o.substituted, o.kept}) {
     if (!(share >= 0 && share <= 1)) {
       throw Error(ErrorKind::kUsage, "--mask-shares: every share must be between 0 and 1");
@@ -27,12 +31,17 @@ void mask_window(const WindowId& id, const MaskOptions& options, std::int64_t fi
   // high 16 which of the three other bases replaces it.
   constexpr double kUnit24 = 0x1p-24;
   const std::uint64_t key = window_key(id);
+  const auto every = static_cast<std::uint64_t>(options.every);
+  const std::uint64_t phase = every > 0 ? uniform_below(key, kDrawPhase, every) : 0;
   const double from_kept = options.masked + options.substituted;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const Token base = tokens[i];
     if (!is_base(base)) continue;
     const std::uint64_t bits = random_bits(key, i);
-    if (static_cast<double>(bits & 0xffffff) * kUnit24 >= options.rate) continue;
+    if (every > 0 ? i % every != phase
+                  : static_cast<double>(bits & 0xffffff) * kUnit24 >= options.rate) {
+      continue;
+    }
     const double fate = static_cast<double>((bits >> 24) & 0xffffff) * kUnit24;
     TargetKind kind = TargetKind::kKept;
     if (fate < options.masked) {

@@ -12,6 +12,7 @@ namespace m5 {
 
 struct MaskOptions {
   double rate = 0.15;        // of the A/C/G/T positions, 0 < rate <= 1
+  std::int64_t every = 0;    // K > 0: instead every K-th position, from a phase drawn by window
   double masked = 0.8;       // shares of the chosen positions; they add up to 1
   double substituted = 0.1;  // replaced by another base: a simulated SNP
   double kept = 0.1;         // left as they are, and asked about all the same

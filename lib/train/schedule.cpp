@@ -10,9 +10,13 @@
 namespace m5 {
 
 constexpr std::int64_t kMostStages = 1000;
+constexpr double kTrapezoidEnd = 0.3;  // share of the steps after warm-up
 
 std::vector<Stage> make_curriculum(const std::vector<std::int64_t>& segment_lengths,
-                                   const std::vector<std::int64_t>& steps) {
+                                   const std::vector<std::int64_t>& steps,
+                                   const std::vector<std::int64_t>& batch_tokens) {
+  // The upper limit keeps products within 64 bits.
+  constexpr std::int64_t kMostTokens = 1'000'000'000'000;
   const auto stages = static_cast<std::int64_t>(segment_lengths.size());
   if (stages == 0) throw Error(ErrorKind::kUsage, "--segment-length: no length given");
   if (stages > kMostStages) {  // they are kept in the model file, as text
@@ -21,6 +25,10 @@ std::vector<Stage> make_curriculum(const std::vector<std::int64_t>& segment_leng
   }
   if (steps.size() != 1 && steps.size() != segment_lengths.size()) {
     throw Error(ErrorKind::kUsage, "--steps: give one number, or one for each of the " +
+                                       std::to_string(stages) + " segment lengths");
+  }
+  if (batch_tokens.size() != 1 && batch_tokens.size() != segment_lengths.size()) {
+    throw Error(ErrorKind::kUsage, "--batch-tokens: give one number, or one for each of the " +
                                        std::to_string(stages) + " segment lengths");
   }
   std::vector<Stage> curriculum;
@@ -37,7 +45,12 @@ std::vector<Stage> make_curriculum(const std::vector<std::int64_t>& segment_leng
     if (n > std::numeric_limits<std::int64_t>::max() / 1024 / stages) {
       throw Error(ErrorKind::kUsage, "--steps: too many");
     }
-    curriculum.push_back({length, n});
+    const std::int64_t batch =
+        batch_tokens.size() == 1 ? batch_tokens[0] : batch_tokens[static_cast<std::size_t>(i)];
+    if (batch < 1 || batch > kMostTokens) {
+      throw Error(ErrorKind::kUsage, "--batch-tokens: must be 1 to 1e12");
+    }
+    curriculum.push_back({length, n, batch});
   }
   return curriculum;
 }
@@ -56,12 +69,31 @@ const Stage& stage_of(const std::vector<Stage>& curriculum, std::int64_t step) {
   return curriculum.back();
 }
 
+Decay decay_named(const std::string& name) {
+  for (const Decay decay : {Decay::kCosine, Decay::kLinear, Decay::kTrapezoid}) {
+    if (name == name_of(decay)) return decay;
+  }
+  throw Error(ErrorKind::kUsage,
+              "--schedule: '" + name + "' is none of cosine, linear and trapezoid");
+}
+
+std::string name_of(Decay decay) {
+  if (decay == Decay::kCosine) return "cosine";
+  return decay == Decay::kLinear ? "linear" : "trapezoid";
+}
+
 double LearningRate::at(std::int64_t step) const {
   if (step <= warmup) return peak * static_cast<double>(step) / static_cast<double>(warmup);
   const double done = static_cast<double>(step - warmup) /
                       static_cast<double>(std::max<std::int64_t>(total - warmup, 1));
-  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * std::min(done, 1.0)));
-  return peak * (min_fraction + (1 - min_fraction) * cosine);
+  const double left = 1 - std::min(done, 1.0);
+  double height = left;
+  if (decay == Decay::kCosine) {
+    height = 0.5 * (1 + std::cos(std::numbers::pi * std::min(done, 1.0)));
+  } else if (decay == Decay::kTrapezoid) {
+    height = std::min(1.0, left / kTrapezoidEnd);
+  }
+  return peak * (min_fraction + (1 - min_fraction) * height);
 }
 
 }  // namespace m5

@@ -22,28 +22,36 @@ void require(bool ok, const char* message) {
 
 }  // namespace
 
-std::int64_t TrainSettings::windows_per_batch(std::int64_t segment_length) const {
-  return std::max<std::int64_t>(1, batch_tokens / segment_length);
+MatrixOptimizer optimizer_named(const std::string& name) {
+  if (name == "adamw") return MatrixOptimizer::kAdamW;
+  if (name == "muon") return MatrixOptimizer::kMuon;
+  throw Error(ErrorKind::kUsage, "--optimizer: '" + name + "' is neither adamw nor muon");
+}
+
+std::string name_of(MatrixOptimizer optimizer) {
+  return optimizer == MatrixOptimizer::kMuon ? "muon" : "adamw";
 }
 
 std::int64_t TrainSettings::planned_tokens() const {
   double tokens = 0;  // exact below 2^53, and no overflow
   for (const Stage& stage : curriculum) {
     tokens += static_cast<double>(stage.steps) * static_cast<double>(accumulate) *
-              static_cast<double>(windows_per_batch(stage.segment_length)) *
-              static_cast<double>(stage.segment_length);
+              static_cast<double>(stage.windows()) * static_cast<double>(stage.segment_length);
   }
   return static_cast<std::int64_t>(std::min(tokens, 9e18));
 }
 
 void TrainSettings::check() const {
   // Comparisons are written so that NaN fails them.
-  // The upper limits keep products of these within 64 bits.
-  constexpr std::int64_t kMost = 1'000'000'000'000;
-  require(batch_tokens >= 1 && batch_tokens <= kMost, "--batch-tokens: must be 1 to 1e12");
   require(accumulate >= 1 && accumulate <= 1'000'000, "--accumulate: must be 1 to 1e6");
   require(learning_rate > 0 && learning_rate <= std::numeric_limits<float>::max(),
           "--lr: must be greater than 0");
+  require(muon_learning_rate >= 0 && muon_learning_rate <= std::numeric_limits<float>::max(),
+          "--muon-lr: must be greater than 0");
+  require(muon_learning_rate == 0 || optimizer == MatrixOptimizer::kMuon,
+          "--muon-lr: is for --optimizer muon");
+  require(key_query_factor >= 0 && key_query_factor <= 1000, "--qk-lr: must be between 0 and 1000");
+  require(average >= 0 && average < 1, "--ema: must be at least 0 and less than 1");
   require(min_learning_rate >= 0 && min_learning_rate <= 1, "--min-lr: must be between 0 and 1");
   require(warmup >= 0, "--warmup: must be 0 or more");
   require(weight_decay >= 0 && weight_decay <= std::numeric_limits<float>::max(),
@@ -57,22 +65,31 @@ void TrainSettings::check() const {
 }
 
 SettingTexts setting_texts(const TrainSettings& s) {
-  std::string lengths, steps;
+  std::string lengths, steps, batches;
   for (const Stage& stage : s.curriculum) {
     if (!lengths.empty()) {
       lengths += ',';
       steps += ',';
+      batches += ',';
     }
     lengths += std::to_string(stage.segment_length);
     steps += std::to_string(stage.steps);
+    batches += std::to_string(stage.batch_tokens);
   }
   return {
       {"config", s.config.to_json()},
       {"init", s.init_sha256.empty() ? "none" : "sha256:" + s.init_sha256},
       {"segment-length", lengths},
       {"steps", steps},
-      {"batch-tokens", std::to_string(s.batch_tokens)},
+      {"batch-tokens", batches},
       {"accumulate", std::to_string(s.accumulate)},
+      {"optimizer", name_of(s.optimizer)},
+      {"muon-lr",
+       s.optimizer == MatrixOptimizer::kMuon ? text(s.learning_rate * s.muon_factor()) : "none"},
+      {"qk-lr", text(s.key_query_factor)},
+      {"ema", text(s.average)},
+      {"schedule", name_of(s.decay)},
+      {"mask-every", std::to_string(s.mask.every)},
       {"lr", text(s.learning_rate)},
       {"min-lr", text(s.min_learning_rate)},
       {"warmup", std::to_string(s.warmup)},

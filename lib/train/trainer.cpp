@@ -11,7 +11,6 @@
 namespace m5 {
 namespace {
 
-constexpr double kAdamEpsilon = 1e-8;
 constexpr std::uint64_t kValidationSeed = 0x76616c6964617465;  // no run's business
 
 [[noreturn]] void not_finite(const char* what) {
@@ -31,7 +30,7 @@ LargestBatch largest_batch(const TrainSettings& settings,
   }
   LargestBatch largest;
   for (const Stage& stage : settings.curriculum) {
-    const std::int64_t windows = settings.windows_per_batch(stage.segment_length);
+    const std::int64_t windows = stage.windows();
     largest.rows = std::max(largest.rows, windows * std::min(stage.segment_length, longest));
     largest.contexts = std::max(largest.contexts, windows);
   }
@@ -43,9 +42,9 @@ LargestBatch largest_batch(const TrainSettings& settings,
 Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
                  kernels::Backend<float>& backend, TrainState state, int keep_every)
     : settings_(settings),
-      backend_(backend),
       sampler_(store, settings.reverse_complement),
       encoder_(settings.config, backend, /*training=*/true),
+      optimizer_(settings, encoder_.table(), backend),
       batch_(store),
       state_(std::move(state)) {
   const auto size = static_cast<std::size_t>(encoder_.table().total);
@@ -54,6 +53,7 @@ Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
   }
   state_.first_moment.resize(size);
   state_.second_moment.resize(size);
+  if (settings_.average > 0 && state_.average.empty()) state_.average = state_.parameters;
   gradient_.resize(size);
   encoder_.keep_every(keep_every);
   encoder_.set_parameters(state_.parameters.data());
@@ -61,8 +61,8 @@ Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
 
 StepResult Trainer::step() {
   const std::int64_t step = state_.step + 1;
-  const std::int64_t segment_length = stage_of(settings_.curriculum, step).segment_length;
-  const std::int64_t windows = settings_.windows_per_batch(segment_length);
+  const Stage& stage = stage_of(settings_.curriculum, step);
+  const std::int64_t windows = stage.windows();
   StepResult result;
   result.learning_rate = settings_.schedule().at(step);
   std::fill(gradient_.begin(), gradient_.end(), 0.0);
@@ -70,7 +70,7 @@ StepResult Trainer::step() {
     batch_.clear();
     for (std::int64_t index = first; index < first + windows; ++index) {
       const WindowId id{settings_.seed, step, index};
-      batch_.add(sampler_.draw(id, segment_length), id, settings_.mask);
+      batch_.add(sampler_.draw(id, stage.segment_length), id, settings_.mask);
     }
     result.tokens += batch_.rows();
     if (batch_.objective().rows.empty()) continue;
@@ -86,41 +86,40 @@ StepResult Trainer::step() {
   result.gradient_norm = std::sqrt(squares) * mean;
   if (!std::isfinite(result.gradient_norm)) not_finite("the gradient");
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
-  update(result.learning_rate, clipped ? mean * settings_.clip / result.gradient_norm : mean);
+  optimizer_.update(step, clipped ? mean * settings_.clip / result.gradient_norm : mean,
+                    gradient_.data(), state_);
+  check_finite();
+  encoder_.set_parameters(state_.parameters.data());
   state_.step = step;
+  average();
   state_.tokens += result.tokens;
   return result;
 }
 
-void Trainer::update(double learning_rate, double gradient_scale) {
-  const auto t = static_cast<double>(state_.step + 1);
-  for (const ParameterSpec& spec : encoder_.table().specs) {
-    const kernels::Backend<float>::AdamW adamw{
-        .learning_rate = learning_rate,
-        .beta1 = settings_.beta1,
-        .beta2 = settings_.beta2,
-        .epsilon = kAdamEpsilon,
-        .weight_decay = spec.decay ? settings_.weight_decay : 0,
-        .correction1 = 1 - std::pow(settings_.beta1, t),
-        .correction2 = 1 - std::pow(settings_.beta2, t),
-        .gradient_scale = gradient_scale};
-    backend_.adamw(
-        spec.size, adamw, gradient_.data() + spec.offset, state_.first_moment.data() + spec.offset,
-        state_.second_moment.data() + spec.offset, state_.parameters.data() + spec.offset);
-  }
-  // Never into a checkpoint or a model.
+// Never into a checkpoint or a model.
+void Trainer::check_finite() const {
   for (const std::vector<float>* slab :
        {&state_.parameters, &state_.first_moment, &state_.second_moment}) {
     for (const float value : *slab) {
       if (!std::isfinite(value)) not_finite("an updated parameter");
     }
   }
-  encoder_.set_parameters(state_.parameters.data());
 }
 
-ObjectiveResult Trainer::validate(const GenomeStore& store, std::int64_t segment_length,
+void Trainer::average() {
+  // Of few steps it is the mean rather than the start: (1 + t) / (10 + t) grows to the decay.
+  const auto t = static_cast<double>(state_.step);
+  const double gain = 1 - std::min(settings_.average, (1 + t) / (10 + t));
+  for (std::size_t i = 0; i < state_.average.size(); ++i) {
+    const double mean = state_.average[i];
+    state_.average[i] = static_cast<float>(mean + gain * (state_.parameters[i] - mean));
+  }
+}
+
+ObjectiveResult Trainer::validate(const GenomeStore& store, const Stage& stage,
                                   std::int64_t max_tokens) {
-  const std::vector<Window> windows = validation_windows(store, segment_length, max_tokens);
+  const std::vector<Window> windows = validation_windows(store, stage.segment_length, max_tokens);
+  encoder_.set_parameters(weights().data());
   ObjectiveResult result;
   Batch batch(store);
   const auto evaluate = [&] {
@@ -129,12 +128,13 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, std::int64_t segment
     }
     batch.clear();
   };
-  const auto at_a_time = static_cast<std::size_t>(settings_.windows_per_batch(segment_length));
+  const auto at_a_time = static_cast<std::size_t>(stage.windows());
   for (std::size_t i = 0; i < windows.size(); ++i) {
     if (i > 0 && i % at_a_time == 0) evaluate();
     batch.add(windows[i], {kValidationSeed, 0, static_cast<std::int64_t>(i)}, MaskOptions{});
   }
   evaluate();
+  encoder_.set_parameters(state_.parameters.data());
   return result;
 }
 
@@ -147,9 +147,12 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
                                 std::int64_t limit) {
   Encoder<float> encoder(settings.config, backend, /*training=*/true);
   const LargestBatch largest = largest_batch(settings, {&training, &validation});
-  // Parameters, two moments and the model that training starts from, the gradient in double; a
-  // token a row, and 10 bytes and four log-probabilities for each row that may be chosen.
-  const std::int64_t rest = encoder.table().total * (4 * 4 + 8) + largest.rows * (1 + 10 + 4 * 4);
+  // Parameters, two moments and the model that training starts from, the gradient in double, the
+  // average; a token a row, and 10 bytes and four log-probabilities for each row that may be
+  // chosen.
+  const std::int64_t slabs = 4 * 4 + 8 + (settings.average > 0 ? 4 : 0);
+  const std::int64_t rest = encoder.table().total * slabs + largest.rows * (1 + 10 + 4 * 4) +
+                            Optimizer::memory_needed(settings, encoder.table(), backend);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
     encoder.keep_every(k);

@@ -1,4 +1,4 @@
-// One step of training, and validation: encoder, gradient, AdamW.
+// One step of training, and validation: encoder, gradient, optimizer, average.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "nn/encoder.hpp"
 #include "train/batch.hpp"
 #include "train/checkpoint.hpp"
+#include "train/optimizer.hpp"
 #include "train/settings.hpp"
 
 namespace m5 {
@@ -29,7 +30,7 @@ struct MemoryPlan {
 class Trainer {
  public:
   // All references must outlive the trainer. state.parameters has the size of the model's slab;
-  // empty moments start at zero.
+  // empty moments start at zero, an empty average at the parameters.
   Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Backend<float>& backend,
           TrainState state, int keep_every = 1);
 
@@ -37,12 +38,15 @@ class Trainer {
   // gradient or an updated parameter is not finite.
   StepResult step();
   const TrainState& state() const { return state_; }
+  // What is validated and saved as the model: the average, where one is kept.
+  const std::vector<float>& weights() const {
+    return state_.average.empty() ? state_.parameters : state_.average;
+  }
 
   // Evenly spread windows of up to max_tokens nt under masks that are the same for every run (mask
   // rate 0.15, shares 0.8, 0.1, 0.1), so that runs compare. No more windows at a time than a
-  // micro-batch has.
-  ObjectiveResult validate(const GenomeStore& store, std::int64_t segment_length,
-                           std::int64_t max_tokens);
+  // micro-batch of the stage has.
+  ObjectiveResult validate(const GenomeStore& store, const Stage& stage, std::int64_t max_tokens);
 
   // Rows of the largest micro-batch of the settings.
   static std::int64_t largest_rows(const TrainSettings& settings, const GenomeStore& store);
@@ -53,12 +57,13 @@ class Trainer {
                                 std::int64_t limit);
 
  private:
-  void update(double learning_rate, double gradient_scale);
+  void check_finite() const;
+  void average();
 
   const TrainSettings& settings_;
-  kernels::Backend<float>& backend_;
   WindowSampler sampler_;
   Encoder<float> encoder_;
+  Optimizer optimizer_;
   Batch batch_;
   TrainState state_;
   std::vector<double> gradient_;

@@ -61,7 +61,8 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
     const std::int64_t step = trainer.state().step + 1;
     StepRow row;
     row.step = step;
-    row.segment_length = stage_of(settings.curriculum, step).segment_length;
+    const Stage& stage = stage_of(settings.curriculum, step);
+    row.segment_length = stage.segment_length;
     const auto started = std::chrono::steady_clock::now();
     try {
       const StepResult result = trainer.step();
@@ -74,8 +75,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
       const bool due =
           step == settings.steps() || (run.validate_every > 0 && step % run.validate_every == 0);
       if (run.validation != nullptr && due) {
-        row.validation =
-            trainer.validate(*run.validation, row.segment_length, run.validation_tokens);
+        row.validation = trainer.validate(*run.validation, stage, run.validation_tokens);
         row.validated = true;
       }
     } catch (const Error& error) {
@@ -102,7 +102,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
     }
   }
   log.close();
-  model.parameters = trainer.state().parameters;
+  model.parameters = trainer.weights();
   fill_provenance(run, texts, trainer.state(), model);
   return true;
 }

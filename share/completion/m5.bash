@@ -25,6 +25,8 @@ _m5() {
     --dtype) values="float32 float16" ;;
     --preset) values="nano small base nano-conv" ;;
     --mode) values="forward train" ;;
+    --optimizer) values="adamw muon" ;;
+    --schedule) values="cosine linear trapezoid" ;;
     -O | --output-fmt)
       case $command in
         score) values="bedgraph tsv" ;;
@@ -56,9 +58,9 @@ _m5() {
       ;;
     train)
       options="--help --output --threads --device --precision --verbosity $input --list --preset
-        --config --init --segment-length --steps --batch-tokens --accumulate --lr --min-lr --warmup
-        --weight-decay --beta1 --beta2 --clip --mask-rate --mask-shares --reverse-complement --val
-        --val-every --val-tokens --log --checkpoint --checkpoint-every --resume --seed --dry-run
+        --config --init --segment-length --steps --batch-tokens --accumulate --optimizer --lr
+        --muon-lr --qk-lr --min-lr --schedule --warmup --weight-decay --beta1 --beta2 --clip --ema
+        --mask-rate --mask-every --mask-shares --reverse-complement --val --val-every --val-tokens --log --checkpoint --checkpoint-every --resume --seed --dry-run
         --max-memory --block-rows"
       ;;
     bench)

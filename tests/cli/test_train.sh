@@ -51,6 +51,49 @@ ok "--init" train --init one.safetensors --steps 3 --segment-length 100 --batch-
 check "--init is kept as provenance" grep -q "sha256:$(sha256sum <one.safetensors | cut -c 1-64)" \
   tuned.safetensors
 
+# --- every option that shapes a run, resumed -------------------------------------------------------
+# all [OPTION VALUE...]: such a run, the values of some options being others.
+all() {
+  local -A value=([--config]=tiny.json [--segment-length]=128,256 [--steps]=400 [--ema]=0.9
+    [--batch-tokens]=512,768 [--optimizer]=muon [--muon-lr]=3e-3 [--qk-lr]=2 [--mask-every]=6
+    [--schedule]=trapezoid [--mask-shares]=1,0,0 [-o]=all.safetensors [--log]=all.log [-@]=1)
+  while [ $# -gt 1 ]; do
+    value[$1]=$2
+    shift 2
+  done
+  [ "${value[--optimizer]}" = muon ] || unset 'value[--muon-lr]'
+  words=(train a.fa b.fa "$@")
+  for option in "${!value[@]}"; do words+=("$option" "${value[$option]}"); done
+}
+all
+ok "all options" "${words[@]}"
+for fact in optimizer:muon muon-lr:0.003 qk-lr:2 schedule:trapezoid ema:0.9 mask-every:6 \
+  batch-tokens:512,768; do
+  check "provenance: $fact" grep -aqF "train.${fact%:*}\\\":\\\"${fact#*:}\\\"" all.safetensors
+done
+equal "what is asked about is hidden" \
+  "$(awk -F'\t' 'NR > 1 && ($7 == "." || $9 != "." || $10 != ".")' all.log | wc -l)" 0
+all -o again.safetensors --log again.log -@ 2
+"$M5" "${words[@]}" 2>/dev/null &
+pid=$!
+while kill -0 $pid 2>/dev/null && [ "$(cat again.log 2>/dev/null | wc -l)" -lt 15 ]; do
+  sleep 0.01
+done
+kill -TERM $pid
+wait $pid
+equal "all options: stopped" "$?" 143
+for change in '--ema 0.8' '--ema 0' '--optimizer adamw' '--muon-lr 4e-3' '--qk-lr 3' \
+  '--schedule linear' '--mask-every 7' '--batch-tokens 512'; do
+  all -o again.safetensors --verbosity 1 ${change% *} ${change#* } --resume
+  key=${change% *}
+  [ "$key" = --optimizer ] && key='--muon-lr'  # the first that differs
+  fails 2 "$key was" "--resume with $change" "${words[@]}"
+done
+all -o again.safetensors --log again.log --resume
+ok "all options: --resume" "${words[@]}"
+same "all options: resumed = straight" again.safetensors all.safetensors
+equal "all options: resumed log = straight log" "$(untimed again.log)" "$(untimed all.log)"
+
 # --- signals, resume -----------------------------------------------------------------------------
 for signal in TERM INT; do
   code=$([ $signal = TERM ] && echo 143 || echo 130)
@@ -174,6 +217,16 @@ fails 2 '--steps' "steps 0" train "${base[@]}" --steps 0 a.fa
 fails 2 '--steps' "steps and lengths" train "${base[@]}" --steps 1,2,3 --segment-length 4,8 a.fa
 fails 2 '--lr' "--lr nan" train "${base[@]}" --steps 2 --lr nan a.fa
 fails 2 '--mask-rate' "--mask-rate 0" train "${base[@]}" --steps 2 --mask-rate 0 a.fa
+fails 2 '--mask-every' "--mask-every and --mask-rate" train "${base[@]}" --steps 2 --mask-every 7 \
+  --mask-rate .2 a.fa
+fails 2 '--mask-every' "--mask-every 0" train "${base[@]}" --steps 2 --mask-every 0 a.fa
+fails 2 '--optimizer' "--optimizer sgd" train "${base[@]}" --steps 2 --optimizer sgd a.fa
+fails 2 '--muon-lr' "--muon-lr without muon" train "${base[@]}" --steps 2 --muon-lr 1e-3 a.fa
+fails 2 '--schedule' "--schedule step" train "${base[@]}" --steps 2 --schedule step a.fa
+fails 2 '--ema' "--ema 1" train "${base[@]}" --steps 2 --ema 1 a.fa
+fails 2 '--qk-lr' "--qk-lr -1" train "${base[@]}" --steps 2 --qk-lr=-1 a.fa
+fails 2 '--batch-tokens' "batches and lengths" train "${base[@]}" --steps 4 \
+  --segment-length 4,8,16 --batch-tokens 16,32 a.fa
 fails 2 '--mask-shares' "--mask-shares, sum" train "${base[@]}" --steps 2 \
   --mask-shares .8,.1,.2 a.fa
 fails 2 '--mask-shares' "--mask-shares, two" train "${base[@]}" --steps 2 --mask-shares .8,.2 a.fa

@@ -50,8 +50,7 @@ class TrainingTest : public testing::Test {
  protected:
   TrainingTest() {
     run_.settings.config = tiny_config();
-    run_.settings.curriculum = make_curriculum({64, 300}, {12, 8});
-    run_.settings.batch_tokens = 256;
+    run_.settings.curriculum = make_curriculum({64, 300}, {12, 8}, {256});
     run_.settings.warmup = 4;
     run_.settings.learning_rate = 1e-2;
     run_.training = &store_;
@@ -61,6 +60,18 @@ class TrainingTest : public testing::Test {
     run_.checkpoint_every = 4;
     run_.checkpoint = dir_ / "ckpt";
     run_.log = dir_ / "log";
+  }
+
+  // Every option that adds state or randomness of its own, at once.
+  void turn_everything_on() {
+    run_.settings.curriculum = make_curriculum({64, 300}, {12, 8}, {256, 600});
+    run_.settings.optimizer = MatrixOptimizer::kMuon;
+    run_.settings.muon_learning_rate = 2e-2;
+    run_.settings.key_query_factor = 3;
+    run_.settings.average = 0.7;
+    run_.settings.decay = Decay::kTrapezoid;
+    run_.settings.min_learning_rate = 0;
+    run_.settings.mask.every = 5;
   }
 
   // Runs to the end, or until after step `stop_after`. Gives the parameters, the model's provenance
@@ -115,11 +126,22 @@ TEST_F(TrainingTest, LossFallsAndTheLogSaysSo) {
   EXPECT_EQ(model.provenance.at("train.training-data").substr(0, 7), "sha256:");
 }
 
-TEST_F(TrainingTest, InterruptedAndResumedIsTheSameRun) {
+class TrainingTestOfBothOptimizers : public TrainingTest, public testing::WithParamInterface<bool> {
+ protected:
+  TrainingTestOfBothOptimizers() {
+    if (everything_on) turn_everything_on();
+  }
+  const bool everything_on = GetParam();
+};
+INSTANTIATE_TEST_SUITE_P(Settings, TrainingTestOfBothOptimizers, testing::Bool(),
+                         [](const auto& is_on) { return is_on.param ? "All" : "Defaults"; });
+
+TEST_P(TrainingTestOfBothOptimizers, InterruptedAndResumedIsTheSameRun) {
   const std::vector<float> straight = train();
   ASSERT_TRUE(complete_);
   const std::string straight_log = log();
   const auto straight_provenance = provenance_;
+  ASSERT_EQ(everything_on, provenance_.at("train.optimizer") == "muon");
   for (const std::int64_t stop : {1, 10, 12, 19}) {  // 12: between the stages
     run_.resume = false;
     train(1, stop);
@@ -160,7 +182,7 @@ TEST_F(TrainingTest, AFinishedRunLeavesACheckpointUntilTheModelIsSaved) {
   EXPECT_EQ(provenance_.at("train.steps"), "12,8");
 }
 
-TEST_F(TrainingTest, ThreadsDoNotChangeAByte) {
+TEST_P(TrainingTestOfBothOptimizers, ThreadsDoNotChangeAByte) {
   const std::vector<float> one = train(1);
   const std::string one_log = log();
   for (const int threads : {2, 3, 8}) {
@@ -185,7 +207,7 @@ TEST_F(TrainingTest, SeedAndDataChangeTheRun) {
 // Two micro-batches of B nt hold the windows of one of 2B, and their gradients add up.
 TEST_F(TrainingTest, AccumulatedMicroBatchesAreOneBatch) {
   const auto step = [&](std::int64_t batch_tokens, std::int64_t accumulate, int steps) {
-    run_.settings.batch_tokens = batch_tokens;
+    for (Stage& stage : run_.settings.curriculum) stage.batch_tokens = batch_tokens;
     run_.settings.accumulate = accumulate;
     const auto backend = kernels::make_cpu_backend({.threads = 1});
     TrainState state;
@@ -211,7 +233,7 @@ TEST_F(TrainingTest, NothingToAskAbout) {
   EXPECT_THROW(train(), Error);
   validation_ = store_;
   store_.add("a", std::vector<Token>(300, kTokenA), false);
-  run_.settings.batch_tokens = 128;
+  for (Stage& stage : run_.settings.curriculum) stage.batch_tokens = 128;
   for (const float value : train()) ASSERT_TRUE(std::isfinite(value));
   EXPECT_TRUE(complete_);
   const std::string nothing = "\t.\t.\t.\t.\t.\t.\t0\t";  // no loss, no gradient
@@ -254,18 +276,69 @@ TEST_F(TrainingTest, DivergenceKeepsTheLastGoodCheckpoint) {
 TEST_F(TrainingTest, ValidationIsTheSameForEverySeedAndOrderOfRuns) {
   const auto validate = [&](std::uint64_t seed, std::int64_t batch_tokens) {
     run_.settings.seed = seed;
-    run_.settings.batch_tokens = batch_tokens;
     const auto backend = kernels::make_cpu_backend({.threads = 1});
     TrainState state;
     state.parameters = initial_model(run_.settings.config, 1).parameters;
     Trainer trainer(run_.settings, store_, *backend, state);
-    return trainer.validate(validation_, 64, 640);
+    return trainer.validate(validation_, {64, 1, batch_tokens}, 640);
   };
   const ObjectiveResult one = validate(1, 64), other = validate(2, 10000);
   EXPECT_EQ(one.count, other.count);
   EXPECT_EQ(one.correct, other.correct);
   EXPECT_DOUBLE_EQ(one.total_nll(), other.total_nll());
   EXPECT_GT(one.total_count(), 60);
+}
+
+// The model is the average of the parameters of all steps, and so is what is validated.
+TEST_F(TrainingTest, TheModelIsTheAverageOfTheWeights) {
+  run_.settings.average = 0.8;
+  const auto backend = kernels::make_cpu_backend({.threads = 1});
+  TrainState state;
+  state.parameters = initial_model(run_.settings.config, run_.settings.seed).parameters;
+  Trainer trainer(run_.settings, store_, *backend, state);
+  std::vector<double> mean(state.parameters.begin(), state.parameters.end());
+  const Stage stage{64, 1, 256};
+  for (int t = 1; t <= 20; ++t) {
+    trainer.step();
+    if (t % 7 == 0) trainer.validate(validation_, stage, 500);  // leaves no trace
+    const double decay = std::min(0.8, (1.0 + t) / (10.0 + t));
+    for (std::size_t i = 0; i < mean.size(); ++i) {
+      mean[i] = decay * mean[i] + (1 - decay) * trainer.state().parameters[i];
+      ASSERT_NEAR(trainer.weights()[i], mean[i], 1e-5) << t;
+    }
+  }
+  EXPECT_NE(trainer.weights(), trainer.state().parameters);
+  const std::vector<float> model = train();
+  EXPECT_EQ(model, trainer.weights());
+  // The average changes nothing in the steps themselves.
+  run_.settings.average = 0;
+  EXPECT_EQ(train(), trainer.state().parameters);
+  TrainState averaged;
+  averaged.parameters = model;
+  Trainer other(run_.settings, store_, *backend, averaged);
+  EXPECT_EQ(trainer.validate(validation_, stage, 500).nll,
+            other.validate(validation_, stage, 500).nll);
+}
+
+// A checkpoint with an average is not continued without it, nor the other way round.
+TEST_F(TrainingTest, AnotherOptimizerOrAverageDoesNotContinueARun) {
+  train(1, 5);
+  const std::string plain = get(run_.checkpoint);
+  run_.resume = true;
+  const auto refused = [&](auto change, const std::string& option) {
+    const TrainSettings kept = run_.settings;
+    change(run_.settings);
+    const std::string message = test::error_of(ErrorKind::kUsage, [&] { train(); });
+    EXPECT_TRUE(test::contains(message, option + " was ")) << message;
+    run_.settings = kept;
+  };
+  refused([](TrainSettings& s) { s.average = 0.9; }, "--ema");
+  refused([](TrainSettings& s) { s.optimizer = MatrixOptimizer::kMuon; }, "--muon-lr");
+  refused([](TrainSettings& s) { s.key_query_factor = 2; }, "--qk-lr");
+  refused([](TrainSettings& s) { s.decay = Decay::kLinear; }, "--schedule");
+  refused([](TrainSettings& s) { s.mask.every = 7; }, "--mask-every");
+  refused([](TrainSettings& s) { s.curriculum[1].batch_tokens *= 2; }, "--batch-tokens");
+  EXPECT_EQ(get(run_.checkpoint), plain);
 }
 
 }  // namespace

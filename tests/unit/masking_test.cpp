@@ -81,6 +81,39 @@ TEST(Masking, RateAndSharesAtTheirEnds) {
   }
 }
 
+// As m5 score lays them: every K-th base of a window, and no other, from any of K first ones.
+TEST(Masking, EveryKthBaseFromARandomPhase) {
+  std::vector<Token> original = random_sequence(400);
+  original[100] = original[101] = original[102] = kTokenN;
+  for (const std::int64_t every : {1, 2, 7, 1000}) {
+    std::array<int, 7> phases{};
+    for (std::int64_t window = 0; window < 200; ++window) {
+      std::vector<Token> tokens = original;
+      Objective objective;
+      const MaskOptions options{.every = every, .masked = 1, .substituted = 0, .kept = 0};
+      mask_window({5, 1, window}, options, 0, tokens, objective);
+      if (objective.rows.empty()) {  // a phase beyond the window
+        EXPECT_EQ(every, 1000);
+        continue;
+      }
+      const std::int64_t phase = objective.rows[0] % every;
+      std::vector<std::int64_t> expected;
+      for (std::int64_t i = phase; i < 400; i += every) {
+        if (i < 100 || i > 102) expected.push_back(i);
+      }
+      ASSERT_EQ(objective.rows, expected) << every;
+      for (std::size_t i = 0; i < 400; ++i) {
+        const bool chosen = static_cast<std::int64_t>(i) % every == phase && original[i] != kTokenN;
+        ASSERT_EQ(tokens[i], chosen ? kTokenMask : original[i]);
+      }
+      ++phases[static_cast<std::size_t>(phase % 7)];
+    }
+    if (every == 7) {
+      for (const int count : phases) EXPECT_GT(count, 5);  // of 28.6 on average
+    }
+  }
+}
+
 TEST(Masking, DependsOnTheWindowIdAlone) {
   const std::vector<Token> original = random_sequence(2000);
   const auto masked = [&](const WindowId& id) {
