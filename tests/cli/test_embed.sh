@@ -114,6 +114,15 @@ printf '##gff-version 3\nchr1\t.\tgene\t991\t1010\t.\t+\t.\tID=around\n' >around
 ok "a feature around the origin" embed --no-header --circular --per feature --features around.gff g.fa
 equal "a feature around the origin" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'around\tchr1\t990\t1010\t+\t20')"
 
+# --- strands -----------------------------------------------------------------------------------------
+printf 'chr1\t10\t90\tplus\t0\t+\nchr1\t10\t90\tminus\t0\t-\n' >strands.bed
+ok "features of both strands" embed --no-header --per feature --features strands.bed g.fa
+equal "the strand of a feature turns nothing round" "$(sed -n 2p .out | cut -f7-)" \
+  "$(sed -n 3p .out | cut -f7-)"
+ok "forward" embed --no-header <(printf '>a\n%s\n' "$(sequence 200 9)") && cp .out forward
+ok "reverse complement" embed --no-header <(printf '>a\n%s\n' "$(sequence 200 9 | rev | tr ACGT TGCA)")
+differ "embeddings follow the strand" .out forward
+
 # --- layers --------------------------------------------------------------------------------------
 ok "--layer 2" embed --no-header --layer 2 g.fa && same "the last layer is the default" .out records
 ok "--layer 0" embed --no-header --layer 0 g.fa && differ "--layer 0" .out records
