@@ -163,7 +163,7 @@ class Backend {
                      T* p) = 0;
 };
 
-// fp32 chains end after this many rows; sums continue in double.
+// fp32 sums of attention over rows end after so many, and go on in double (ARCHITECTURE.md).
 inline constexpr int kRunRows = 128;
 // Rows of linear layers are computed in steps of this many.
 inline constexpr int kRowStep = 64;
