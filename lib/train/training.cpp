@@ -88,7 +88,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
     if (last && asked == 0 && !run.resume) {
       throw Error(ErrorKind::kInput,
                   "in no step a base was chosen to be asked about, so nothing was learned: give "
-                  "longer sequences, more --steps or a higher --mask-rate");
+                  "longer sequences, more --steps or a higher --mask-rate (lower --mask-every)");
     }
     const bool stop = run.stop && run.stop();
     // After the last step too: should the model not be written (disk full), no work is lost.
