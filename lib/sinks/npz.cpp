@@ -26,6 +26,13 @@ class NpzSink : public EmbedSink {
 
   void add(const EmbedRow& row, const float* values) override {
     table_.add(row);
+    longest_ = std::max({longest_, row.name.size(), row.sequence.size()});
+    if (static_cast<double>(longest_) * 4 * static_cast<double>(table_.size()) > kMostText) {
+      throw Error(ErrorKind::kInput,
+                  "a name of " + std::to_string(longest_) + " bytes: npz gives every one of " +
+                      std::to_string(table_.size()) +
+                      " rows and more as much room; shorten the name, or write npy or tsv");
+    }
     if (!file_.seekable()) return append_values(held_.tail(), options_, row, values);
     bytes_.clear();
     append_values(bytes_, options_, row, values);
@@ -119,9 +126,12 @@ class NpzSink : public EmbedSink {
     zip_.end();
   }
 
+  static constexpr double kMostText = 1e11;  // bytes of an array of names, before compression
+
   EmbedSinkOptions options_;
   OutputFile file_;
   ZipWriter zip_;
+  std::size_t longest_ = 0;  // name, bytes
   std::string bytes_;
   HeldBytes held_;  // to a stream
   RowTable table_;

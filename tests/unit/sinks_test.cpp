@@ -9,6 +9,7 @@
 #include "sinks/number.hpp"
 #include "sinks/score_sink.hpp"
 #include "sinks/summary.hpp"
+#include "tests/unit/temp_dir.hpp"
 
 namespace m5 {
 namespace {
@@ -88,6 +89,31 @@ TEST(Summary, PerplexityThatIsNoNumber) {
       EXPECT_NE(std::string(error.what()).find("'x'"), std::string::npos);
     }
   }
+}
+
+// Names in an npz have one width: a long one among many rows would fill any disk, and is refused
+// before it does.
+TEST(Npz, NamesTooLongForTheirNumber) {
+  test::TempDir dir;
+  const float value = 1;
+  for (const std::size_t length : {1000UL, 10'000'000UL, 16'000'000UL}) {
+    EmbedSinkOptions options;
+    options.path = dir / "x.npz";
+    options.dim = 1;
+    const auto sink = make_embed_sink("npz", options);
+    sink->add({std::string(length, 'x'), "s", 0, 1, '.', 1}, &value);
+    std::int64_t rows = 1;
+    const auto add = [&] {
+      for (; rows < 5000; ++rows) sink->add({"y", "s", 0, 1, '.', 1}, &value);
+    };
+    if (length == 1000) {
+      EXPECT_NO_THROW(add());
+      continue;
+    }
+    EXPECT_TRUE(test::contains(test::error_of(ErrorKind::kInput, add), "shorten the name"));
+    EXPECT_NEAR(static_cast<double>(rows), 1e11 / 4 / static_cast<double>(length), 2);
+  }
+  EXPECT_EQ(dir.entries(), 0U);
 }
 
 TEST(Npy, TextsThatRowsShareAreKeptOnce) {
