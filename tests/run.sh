@@ -22,7 +22,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=share/setup/packages.sh
 . share/setup/packages.sh
 
-M5_TSAN_TESTS='ThreadPool|Pipeline|OrderedSum|Pooler|Relations|Golden|Training|ModelGradient'
+M5_TSAN_TESTS='ThreadPool|Pipeline|OrderedSum|Faults|Pooler|Relations|Golden|Training|ModelGradient'
 M5_TSAN_TESTS+='|GenomeStore|Session|Log\.'
 jobs=$(nproc)
 export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0

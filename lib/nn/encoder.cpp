@@ -236,17 +236,15 @@ void Encoder<T>::hidden(Batch batch, int layer, const RowSink& sink) {
   const bool last = layer == m.config.layers;
   // In inference there is one stage: what the sweeps left is the stream after `layer` layers.
   const RowStore<T>& x = pass.stages[0];
-  m.for_tiles(pass, [&](int worker, const Tile& tile) {
-    auto& w = m.work(worker);
-    for (int start = 0; start < tile.rows; start += m.block) {
-      const int n = std::min(m.block, tile.rows - start);
-      const std::int64_t row = tile.first_row + start;
-      const T* values = x.read(row, n, w.x.data());
+  m.for_tiles(pass, {}, [&](auto& w, const Tile& tile) {
+    for (TileBlocks b(pass.layout, tile, m.block); b.next();) {
+      const std::int64_t row = tile.first_row + b.start;
+      const T* values = x.read(row, b.n, w.x.data());
       if (last) {
-        m.norm_rows(worker, n, values, m.table.final_norm, w.h.data());
+        m.norm_rows(w.id, b.n, values, m.table.final_norm, w.h.data());
         values = w.h.data();
       }
-      sink(row, n, values);
+      sink(row, b.n, values);
     }
   });
 }

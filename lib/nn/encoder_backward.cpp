@@ -125,12 +125,9 @@ template <class T>
 void Encoder<T>::Impl::memory_sweep(Pass& pass, const Objective& objective, double loss_scale,
                                     double* gradient, T* log_probs) {
   auto gradients = sum_gradients<T>(table.encoder, table.total, gradient, backend.workers());
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
-                                                                             std::int64_t t) {
-    Work& w = work(worker);
-    auto d_params = gradients->begin_part(t);
-    const auto [begin, end] =
-        rows_of_tile(objective.rows, pass.layout.tiles[static_cast<std::size_t>(t)]);
+  for_tiles(pass, {gradients.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
+    const auto [begin, end] = rows_of_tile(objective.rows, tile);
     for (std::int64_t at = begin; at < end; at += block) {
       const int n = static_cast<int>(std::min<std::int64_t>(block, end - at));
       mix_memory(pass, w,
@@ -139,7 +136,7 @@ void Encoder<T>::Impl::memory_sweep(Pass& pass, const Objective& objective, doub
                  log_probs + at * 4);
       logits_backward(pass, w, objective, at, n, loss_scale, log_probs + at * 4, d_params.get());
     }
-    gradients->end_part(t, std::move(d_params));
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
   });
 }
 
@@ -155,12 +152,9 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
                                     backend.workers());  // layer l, final norm, head
   auto states =
       pass.sum_states([&](std::int64_t c) { return pass.d_states.data() + c * pass.state_size; });
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
-                                                                             std::int64_t t) {
-    const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-    Work& w = work(worker);
-    auto d_params = gradients->begin_part(t);
-    auto d_state = states->begin_part(t);
+  for_tiles(pass, {gradients.get(), states.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
+    auto d_state = states->begin_part(tile.shared);
     const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
     const T* state = pass.state(l, pass.layout.context(tile));
     std::fill_n(pass.dx.data() + tile.first_row * d, tile.rows * d, T(0));
@@ -175,27 +169,27 @@ void Encoder<T>::Impl::loss_sweep(Pass& pass, const Objective& objective, double
       T* out = w.d_o.data();
       T* normed = w.dh.data();
       std::copy_n(w.a.data(), n * d, out);
-      backend.linear(worker, *layer(l).down, n, w.up.data(), out, B::Then::kAdd);
-      norm_rows(worker, n, out, table.final_norm, normed);
-      backend.head(worker, n, dim, normed, parameter(table.head_weight), parameter(table.head_bias),
+      backend.linear(w.id, *layer(l).down, n, w.up.data(), out, B::Then::kAdd);
+      norm_rows(w.id, n, out, table.final_norm, normed);
+      backend.head(w.id, n, dim, normed, parameter(table.head_weight), parameter(table.head_bias),
                    log_probs + at * 4);
       mix_memory(pass, w, rows, log_probs + at * 4);
 
       logits_backward(pass, w, objective, at, n, loss_scale, log_probs + at * 4,
                       grad(table.encoder));
       T* d_normed = w.du.data();  // [(dv+1) H] holds [d]
-      backend.head_backward(worker, n, dim, normed, parameter(table.head_weight), w.d_logits.data(),
+      backend.head_backward(w.id, n, dim, normed, parameter(table.head_weight), w.d_logits.data(),
                             d_normed, grad(table.head_weight), grad(table.head_bias));
       std::fill_n(w.dx.data(), n * d, T(0));
-      backend.norm_backward(worker, n, dim, config.norm_epsilon, out, parameter(table.final_norm),
+      backend.norm_backward(w.id, n, dim, config.norm_epsilon, out, parameter(table.final_norm),
                             d_normed, w.dx.data(), grad(table.final_norm));
       layer_backward(w, l, state, n, d_params.get(), base, d_state.get());
       for (int i = 0; i < n; ++i) {
         std::copy_n(w.dx.data() + i * d, d, pass.dx.data() + rows[static_cast<std::size_t>(i)] * d);
       }
     }
-    gradients->end_part(t, std::move(d_params));
-    states->end_part(t, std::move(d_state));
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
+    states->end_part(tile.shared, std::move(d_state));
   });
 }
 
@@ -205,25 +199,22 @@ void Encoder<T>::Impl::query_backward_sweep(Pass& pass, int l, double* gradient)
   auto gradients = sum_gradients<T>(base, offsets(l).end, gradient, backend.workers());
   auto states =
       pass.sum_states([&](std::int64_t c) { return pass.d_states.data() + c * pass.state_size; });
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()),
-                    [&](int worker, std::int64_t t) {
-                      const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-                      Work& w = work(worker);
-                      auto d_params = gradients->begin_part(t);
-                      auto d_state = states->begin_part(t);
-                      const T* state = pass.state(l, pass.layout.context(tile));
-                      for (int start = 0; start < tile.rows; start += block) {
-                        const int n = std::min(block, tile.rows - start);
-                        const std::int64_t row = (tile.first_row + start) * d;
-                        pass.stage(l, true).load(tile.first_row + start, n, w.x.data());
-                        std::copy_n(pass.dx.data() + row, n * d, w.dx.data());
-                        recompute(w, l, state, n);
-                        layer_backward(w, l, state, n, d_params.get(), base, d_state.get());
-                        std::copy_n(w.dx.data(), n * d, pass.dx.data() + row);
-                      }
-                      gradients->end_part(t, std::move(d_params));
-                      states->end_part(t, std::move(d_state));
-                    });
+  for_tiles(pass, {gradients.get(), states.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
+    auto d_state = states->begin_part(tile.shared);
+    const T* state = pass.state(l, pass.layout.context(tile));
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
+      const int n = b.n;
+      const std::int64_t row = (tile.first_row + b.start) * d;
+      pass.stage(l, true).load(tile.first_row + b.start, n, w.x.data());
+      std::copy_n(pass.dx.data() + row, n * d, w.dx.data());
+      recompute(w, l, state, n);
+      layer_backward(w, l, state, n, d_params.get(), base, d_state.get());
+      std::copy_n(w.dx.data(), n * d, pass.dx.data() + row);
+    }
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
+    states->end_part(tile.shared, std::move(d_state));
+  });
 }
 
 template <class T>
@@ -233,36 +224,31 @@ void Encoder<T>::Impl::key_backward_sweep(Pass& pass, int l, double* gradient) {
   const std::int64_t d = dim, base = at.key_value, values = kKeyDim * config.heads;
   auto gradients =
       sum_gradients<T>(base, at.query, gradient, backend.workers());  // key_value, attention_norm
-  backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        Work& w = work(worker);
-        auto d_params = gradients->begin_part(t);
-        const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
-        const T* d_state = pass.d_states.data() + pass.layout.context(tile) * pass.state_size;
-        for (int start = 0; start < tile.rows; start += block) {
-          const int n = std::min(block, tile.rows - start);
-          const std::int64_t row = (tile.first_row + start) * d;
-          pass.stage(l, true).load(tile.first_row + start, n, w.x.data());
-          norm_rows(worker, n, w.x.data(), at.attention_norm, w.h.data());
-          backend.linear(worker, *layer(l).key_value, n, w.h.data(), w.kv_raw.data(),
-                         kernels::Backend<T>::Then::kStore);
-          backend.bound(worker, shape, n, columns, w.kv_raw.data(), w.kv.data());
-          backend.attention_accumulate_backward(worker, shape, n, w.kv.data(), columns,
-                                                w.kv_raw.data() + values, columns, d_state,
-                                                w.dkv.data(), w.dkv.data() + values);
-          backend.bound_backward(worker, shape, n, columns, w.kv_raw.data(), w.dkv.data(),
-                                 w.dkv.data());
-          backend.linear_backward_weight(worker, dim, columns, n, w.h.data(), w.dkv.data(),
-                                         grad(at.key_value), nullptr);
-          backend.linear_backward_input(worker, *layer(l).key_value, n, w.dkv.data(), w.dh.data(),
-                                        false);
-          backend.norm_backward(worker, n, dim, config.norm_epsilon, w.x.data(),
-                                parameter(at.attention_norm), w.dh.data(), pass.dx.data() + row,
-                                grad(at.attention_norm));
-        }
-        gradients->end_part(t, std::move(d_params));
-      });
+  for_tiles(pass, {gradients.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
+    const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
+    const T* d_state = pass.d_states.data() + pass.layout.context(tile) * pass.state_size;
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
+      const int n = b.n;
+      const std::int64_t row = (tile.first_row + b.start) * d;
+      pass.stage(l, true).load(tile.first_row + b.start, n, w.x.data());
+      norm_rows(w.id, n, w.x.data(), at.attention_norm, w.h.data());
+      backend.linear(w.id, *layer(l).key_value, n, w.h.data(), w.kv_raw.data(),
+                     kernels::Backend<T>::Then::kStore);
+      backend.bound(w.id, shape, n, columns, w.kv_raw.data(), w.kv.data());
+      backend.attention_accumulate_backward(w.id, shape, n, w.kv.data(), columns,
+                                            w.kv_raw.data() + values, columns, d_state,
+                                            w.dkv.data(), w.dkv.data() + values);
+      backend.bound_backward(w.id, shape, n, columns, w.kv_raw.data(), w.dkv.data(), w.dkv.data());
+      backend.linear_backward_weight(w.id, dim, columns, n, w.h.data(), w.dkv.data(),
+                                     grad(at.key_value), nullptr);
+      backend.linear_backward_input(w.id, *layer(l).key_value, n, w.dkv.data(), w.dh.data(), false);
+      backend.norm_backward(w.id, n, dim, config.norm_epsilon, w.x.data(),
+                            parameter(at.attention_norm), w.dh.data(), pass.dx.data() + row,
+                            grad(at.attention_norm));
+    }
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
+  });
 }
 
 // y = x + conv(norm(x)): dx = dy + norm_backward(conv^T dy).
@@ -274,24 +260,21 @@ void Encoder<T>::Impl::conv_backward_sweep(Pass& pass, int l, double* gradient) 
   const std::int64_t d = dim, halo = conv_halo(l), base = at.conv_norm;
   auto gradients =
       sum_gradients<T>(base, at.key_value, gradient, backend.workers());  // conv norm and weight
-  backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker,
-                                                                             std::int64_t t) {
-    const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-    Work& w = work(worker);
-    auto d_params = gradients->begin_part(t);
+  for_tiles(pass, {gradients.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
     const auto grad = [&](std::int64_t offset) { return d_params.get() + (offset - base); };
     const Piece& piece = pass.layout.piece(tile.first_piece);  // training packs nothing
     const T* sequence_dx = pass.dx.data() + (tile.first_row - piece.offset) * d;
-    for (int start = 0; start < tile.rows; start += block) {
-      const int n = std::min(block, tile.rows - start);
-      const std::int64_t row = (tile.first_row + start) * d;
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
+      const int n = b.n;
+      const std::int64_t row = (tile.first_row + b.start) * d;
       const T* dy = pass.dx.data() + row;
-      fill_conv_window(pass, worker, {tile.first_piece, 0, n, start}, l);
-      backend.local_conv_backward_weight(worker, n, dim, conv.width, conv.dilation, w.window.data(),
+      fill_conv_window(pass, w, b.parts[0], l);
+      backend.local_conv_backward_weight(w.id, n, dim, conv.width, conv.dilation, w.window.data(),
                                          dy, grad(at.conv_weight));
       for (std::int64_t i = 0; i < n + 2 * halo; ++i) {
         const std::int64_t position = wrap(pass.batch[static_cast<std::size_t>(piece.sequence)],
-                                           piece.offset + start - halo + i);
+                                           piece.offset + b.start - halo + i);
         T* out = w.d_window.data() + i * d;
         if (position < 0) {
           std::fill_n(out, d, T(0));
@@ -300,14 +283,14 @@ void Encoder<T>::Impl::conv_backward_sweep(Pass& pass, int l, double* gradient) 
         }
       }
       std::fill_n(w.dh.data(), n * d, T(0));
-      backend.local_conv(worker, n, dim, conv.width, conv.dilation, w.d_window.data(),
+      backend.local_conv(w.id, n, dim, conv.width, conv.dilation, w.d_window.data(),
                          parameter(at.conv_weight), true, w.dh.data());
       T* dx = pass.dx_other.data() + row;
       std::copy_n(dy, n * d, dx);
-      backend.norm_backward(worker, n, dim, config.norm_epsilon, pass.stage(l, false).data() + row,
+      backend.norm_backward(w.id, n, dim, config.norm_epsilon, pass.stage(l, false).data() + row,
                             parameter(at.conv_norm), w.dh.data(), dx, grad(at.conv_norm));
     }
-    gradients->end_part(t, std::move(d_params));
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
   });
   std::swap(pass.dx, pass.dx_other);
 }
@@ -318,20 +301,17 @@ void Encoder<T>::Impl::embed_backward_sweep(Pass& pass, double* gradient) {
   // embedding.weight and embedding.bias open the slab, side by side.
   auto gradients =
       sum_gradients<T>(table.embedding, table.embedding_bias + d, gradient, backend.workers());
-  backend.for_tiles(
-      static_cast<std::int64_t>(pass.layout.tiles.size()), [&](int worker, std::int64_t t) {
-        const Tile& tile = pass.layout.tiles[static_cast<std::size_t>(t)];
-        Work& w = work(worker);
-        auto d_params = gradients->begin_part(t);
-        for (int start = 0; start < tile.rows; start += block) {
-          const int n = std::min(block, tile.rows - start);
-          token_window(pass, w, {tile.first_piece, 0, n, start});
-          backend.embed_backward(worker, n, config.dim, config.window, w.tokens.data(),
-                                 pass.dx.data() + (tile.first_row + start) * d, d_params.get(),
-                                 d_params.get() + (table.embedding_bias - table.embedding));
-        }
-        gradients->end_part(t, std::move(d_params));
-      });
+  for_tiles(pass, {gradients.get()}, [&](Work& w, const Tile& tile) {
+    auto d_params = gradients->begin_part(pass.layout.index(tile));
+    for (TileBlocks b(pass.layout, tile, block); b.next();) {
+      const int n = b.n;
+      token_window(pass, w, b.parts[0]);
+      backend.embed_backward(w.id, n, config.dim, config.window, w.tokens.data(),
+                             pass.dx.data() + (tile.first_row + b.start) * d, d_params.get(),
+                             d_params.get() + (table.embedding_bias - table.embedding));
+    }
+    gradients->end_part(pass.layout.index(tile), std::move(d_params));
+  });
 }
 
 template struct Encoder<float>::Impl;

@@ -74,38 +74,36 @@ void Encoder<T>::Impl::token_window(Pass& pass, Work& w, const Part& part) {
 // Inference updates the residual stream in place, while the convolutions of the neighbouring pieces
 // still need this piece's old edges: its first and last rows are kept, normed.
 template <class T>
-void Encoder<T>::Impl::save_halos(Pass& pass, int worker, const Tile& tile, int l) {
+void Encoder<T>::Impl::save_halos(Pass& pass, Work& w, const Tile& tile, int l) {
   if (training || l >= pass.key_layers || conv_halo(l) == 0) return;
   const std::int64_t d = config.dim, stride = pass.halo_stride * d;
   for (std::int64_t i = tile.first_piece; i < tile.end_piece; ++i) {
     const Piece& piece = pass.layout.piece(i);
     const int rows = std::min(conv_halo(l), piece.rows);
     T* first = pass.halos.data() + 2 * i * stride;
-    load_normed(pass, worker, l, piece.first_row, rows, first);
-    load_normed(pass, worker, l, piece.first_row + piece.rows - rows, rows, first + stride);
+    load_normed(pass, w, l, piece.first_row, rows, first);
+    load_normed(pass, w, l, piece.first_row + piece.rows - rows, rows, first + stride);
   }
 }
 
 // y = norm(x) of rows of the batch, ahead of the convolution of layer l.
 template <class T>
-void Encoder<T>::Impl::load_normed(Pass& pass, int worker, int l, std::int64_t row, std::int64_t n,
+void Encoder<T>::Impl::load_normed(Pass& pass, Work& w, int l, std::int64_t row, std::int64_t n,
                                    T* y) {
-  Work& w = work(worker);
   for (std::int64_t at = 0; at < n; at += block) {
     const auto rows = static_cast<int>(std::min<std::int64_t>(block, n - at));
     const T* x = pass.stage(l, false).read(row + at, rows, w.h.data());
-    norm_rows(worker, rows, x, offsets(l).conv_norm, y + at * config.dim);
+    norm_rows(w.id, rows, x, offsets(l).conv_norm, y + at * config.dim);
   }
 }
 
 // w.window = norm(x) of the part's rows and a halo on both sides; zero outside a linear sequence.
 // Parts of a piece come in order: the first 2 halo rows are the last ones of the part before.
 template <class T>
-void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Part& part, int l) {
+void Encoder<T>::Impl::fill_conv_window(Pass& pass, Work& w, const Part& part, int l) {
   const Piece& piece = pass.layout.piece(part.piece);
   const TokenView& sequence = pass.batch[static_cast<std::size_t>(piece.sequence)];
   const std::int64_t d = config.dim, halo = conv_halo(l);
-  Work& w = work(worker);
   T* window = w.window.data();
   std::int64_t i = 0;
   if (part.offset > 0) {
@@ -124,9 +122,9 @@ void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Part& part
       std::fill_n(out, d, T(0));
     } else if (u >= piece.offset && u < piece.offset + piece.rows) {
       run = std::min(end - i, piece.offset + piece.rows - u);
-      load_normed(pass, worker, l, sequence_row + u, run, out);
+      load_normed(pass, w, l, sequence_row + u, run, out);
     } else if (training) {
-      load_normed(pass, worker, l, sequence_row + position, 1, out);
+      load_normed(pass, w, l, sequence_row + position, 1, out);
     } else {
       const std::int64_t p = pass.layout.first_piece[static_cast<std::size_t>(piece.sequence)] +
                              position / kernels::kTileRows;
@@ -143,11 +141,11 @@ void Encoder<T>::Impl::fill_conv_window(Pass& pass, int worker, const Part& part
 // --- sweeps
 
 template <class T>
-void Encoder<T>::Impl::for_tiles(Pass& pass,
-                                 const std::function<void(int worker, const Tile& tile)>& work_on) {
+void Encoder<T>::Impl::for_tiles(const Pass& pass, std::initializer_list<TileSum*> sums,
+                                 const std::function<void(Work& w, const Tile& tile)>& work_on) {
   backend.for_tiles(static_cast<std::int64_t>(pass.layout.tiles.size()),
                     [&](int worker, std::int64_t t) {
-                      work_on(worker, pass.layout.tiles[static_cast<std::size_t>(t)]);
+                      or_give_up(sums, [&] { work_on(work(worker), pass.layout.tile(t)); });
                     });
 }
 
@@ -156,20 +154,19 @@ void Encoder<T>::Impl::embed_sweep(Pass& pass) {
   const std::int64_t d = config.dim;
   const bool conv = config.has_conv(0), keys = pass.key_layers > 0 && !conv;
   const auto sum = keys ? pass.sum_states(0) : nullptr;
-  for_tiles(pass, [&](int worker, const Tile& tile) {
-    Work& w = work(worker);
+  for_tiles(pass, {sum.get()}, [&](Work& w, const Tile& tile) {
     TileStates states(pass, sum.get(), w, tile, 0);
     for (TileBlocks b(pass.layout, tile, block); b.next();) {
       for (const Part& part : b.parts) {
         token_window(pass, w, part);
-        backend.embed(worker, part.n, config.dim, config.window, w.tokens.data(),
+        backend.embed(w.id, part.n, config.dim, config.window, w.tokens.data(),
                       parameter(table.embedding), parameter(table.embedding_bias),
                       w.x.data() + part.start * d);
       }
       pass.stage(0, !conv).store(tile.first_row + b.start, b.n, w.x.data());
       if (keys) key_half(w, 0, b, states);
     }
-    save_halos(pass, worker, tile, 0);
+    save_halos(pass, w, tile, 0);
   });
 }
 
@@ -179,14 +176,13 @@ void Encoder<T>::Impl::conv_sweep(Pass& pass, int l) {
   const LocalConv& conv = config.local_conv[static_cast<std::size_t>(l)];
   const bool keys = l < pass.key_layers;
   const auto sum = keys ? pass.sum_states(l) : nullptr;
-  for_tiles(pass, [&](int worker, const Tile& tile) {
-    Work& w = work(worker);
+  for_tiles(pass, {sum.get()}, [&](Work& w, const Tile& tile) {
     TileStates states(pass, sum.get(), w, tile, l);
     for (TileBlocks b(pass.layout, tile, block); b.next();) {
       pass.stage(l, false).load(tile.first_row + b.start, b.n, w.x.data());
       for (const Part& part : b.parts) {
-        fill_conv_window(pass, worker, part, l);
-        backend.local_conv(worker, part.n, config.dim, conv.width, conv.dilation, w.window.data(),
+        fill_conv_window(pass, w, part, l);
+        backend.local_conv(w.id, part.n, config.dim, conv.width, conv.dilation, w.window.data(),
                            parameter(offsets(l).conv_weight), false, w.x.data() + part.start * d);
       }
       pass.stage(l, true).store(tile.first_row + b.start, b.n, w.x.data());
@@ -200,8 +196,7 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
   const bool last = l + 1 == config.layers, conv = !last && config.has_conv(l + 1);
   const bool keys = l + 1 < pass.key_layers && !conv;
   const auto sum = keys ? pass.sum_states(l + 1) : nullptr;
-  for_tiles(pass, [&](int worker, const Tile& tile) {
-    Work& w = work(worker);
+  for_tiles(pass, {sum.get()}, [&](Work& w, const Tile& tile) {
     TileStates states(pass, sum.get(), w, tile, l + 1);
     for (TileBlocks b(pass.layout, tile, block); b.next();) {
       const std::int64_t row = tile.first_row + b.start;
@@ -211,7 +206,7 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
       (last ? pass.stage(l, true) : pass.stage(l + 1, !conv)).store(row, b.n, w.x.data());
       if (keys) key_half(w, l + 1, b, states);
     }
-    save_halos(pass, worker, tile, l + 1);
+    save_halos(pass, w, tile, l + 1);
   });
 }
 
@@ -253,8 +248,7 @@ template <class T>
 void Encoder<T>::Impl::last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows,
                                             T* log_probs) {
   const int l = config.layers - 1;
-  for_tiles(pass, [&](int worker, const Tile& tile) {
-    Work& w = work(worker);
+  for_tiles(pass, {}, [&](Work& w, const Tile& tile) {
     std::vector<Part> parts;
     const auto [begin, end] = rows_of_tile(rows, tile);
     for (std::int64_t at = begin; at < end; at += block) {
@@ -264,8 +258,8 @@ void Encoder<T>::Impl::last_layer_log_probs(Pass& pass, std::span<const std::int
       parts_of_rows(pass.layout, tile, some, parts);
       query_half(pass, w, l, n, parts);
       feed_forward(w, l, n);
-      norm_rows(worker, n, w.x.data(), table.final_norm, w.h.data());
-      backend.head(worker, n, config.dim, w.h.data(), parameter(table.head_weight),
+      norm_rows(w.id, n, w.x.data(), table.final_norm, w.h.data());
+      backend.head(w.id, n, config.dim, w.h.data(), parameter(table.head_weight),
                    parameter(table.head_bias), log_probs + at * 4);
       mix_memory(pass, w, some, log_probs + at * 4);
     }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -92,7 +93,9 @@ struct Encoder<T>::Impl {
   // log_probs [rows.size()][4], in place, where the pass has counts.
   void mix_memory(Pass& pass, Work& w, std::span<const std::int64_t> rows, T* log_probs);
 
-  void for_tiles(Pass& pass, const std::function<void(int worker, const Tile& tile)>& work_on);
+  // sums: those that work_on adds to; null: none. They give up when a tile throws.
+  void for_tiles(const Pass& pass, std::initializer_list<TileSum*> sums,
+                 const std::function<void(Work& w, const Tile& tile)>& work_on);
   // Indices [begin, end) into the ascending rows that lie in the tile.
   static std::pair<std::int64_t, std::int64_t> rows_of_tile(std::span<const std::int64_t> rows,
                                                             const Tile& tile);
@@ -104,9 +107,9 @@ struct Encoder<T>::Impl {
   void key_half(Work& w, int l, const TileBlocks& block, TileStates& states);
   void norm_rows(int worker, int n, const T* x, std::int64_t gain, T* y);
   // Ends a tile whose stage `l` input is complete: halos for the convolution, or nothing.
-  void save_halos(Pass& pass, int worker, const Tile& tile, int l);
-  void load_normed(Pass& pass, int worker, int l, std::int64_t row, std::int64_t n, T* y);
-  void fill_conv_window(Pass& pass, int worker, const Part& part, int l);
+  void save_halos(Pass& pass, Work& w, const Tile& tile, int l);
+  void load_normed(Pass& pass, Work& w, int l, std::int64_t row, std::int64_t n, T* y);
+  void fill_conv_window(Pass& pass, Work& w, const Part& part, int l);
   void token_window(Pass& pass, Work& w, const Part& part);
 
   // --- backward (encoder_backward.cpp)

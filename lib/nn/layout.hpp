@@ -54,6 +54,7 @@ struct Layout {
 
   const Piece& piece(std::int64_t i) const { return pieces[static_cast<std::size_t>(i)]; }
   const Tile& tile(std::int64_t i) const { return tiles[static_cast<std::size_t>(i)]; }
+  std::int64_t index(const Tile& tile) const { return &tile - tiles.data(); }
   // Of a tile with one piece.
   std::int64_t context(const Tile& tile) const { return piece(tile.first_piece).context; }
 

@@ -34,6 +34,54 @@ same "a record alone = in company" <(tail -n 1 .out) <(grep chr2 records)
 ok "--context file" embed --no-header --context file g.fa && differ "--context file" .out records
 ok "--circular" embed --no-header --circular g.fa && differ "--circular" .out records
 
+# --- many records ----------------------------------------------------------------------------------
+# Genes, the contigs of a draft, reads: short records share the work of a thread. Every row is that of
+# the record alone.
+letters() { # letters SEED LENGTH...: a record of each length, cut from one random sequence
+  local seed=$1
+  shift
+  awk -v lengths="$*" -v bases="$(sequence 8000 "$seed")" 'BEGIN {
+    n = split(lengths, length_of, " ")
+    for (i = 1; i <= n; ++i) printf ">r%d\n%s\n", i, substr(bases, i * 37 % 900 + 1, length_of[i])
+  }'
+}
+# shellcheck disable=SC2046
+{
+  letters 1 $(awk 'BEGIN { for (i = 0; i < 73; ++i) print 60 + i * 37 % 1500 }') >genes.ffn
+  letters 2 $(awk 'BEGIN { for (i = 0; i < 300; ++i) print 1 + (i % 30 ? i * 53 % 400 : i * 23 % 7000) }') >draft.fa
+  letters 3 $(awk 'BEGIN { for (i = 0; i < 40; ++i) print 150 }') >reads.fa
+}
+awk '/^>/ { print "@" substr($0, 2); next } { print; print "+"; gsub(/./, "I"); print }' reads.fa >reads.fq
+for file in genes.ffn draft.fa reads.fq; do
+  ok "$file" embed --no-header $file && cp .out all
+  equal "$file: a row a record" "$(tail -n +2 all | wc -l)" "$(grep -c '^[>@]r' $file)"
+  for run in "1 128" "2 384" "3 2048"; do
+    ok "$file: -@, --block-rows $run" embed --no-header -@ ${run% *} --block-rows ${run#* } $file
+    same "$file: -@, --block-rows $run" .out all
+    for unit in "window --window 200" "base -O tsv"; do
+      # shellcheck disable=SC2086
+      ok "$file: --per $unit, $run" embed --no-header --per $unit -@ ${run% *} --block-rows ${run#* } $file
+      cp .out "units.${unit%% *}.${run% *}"
+      same "$file: --per $unit, $run" "units.${unit%% *}.${run% *}" "units.${unit%% *}.1"
+    done
+    ok "score $file, $run" score --no-header -@ ${run% *} --block-rows ${run#* } $file
+    cp .out "scores.${run% *}"
+    same "score $file, $run" "scores.${run% *}" scores.1
+  done
+  for n in 1 7 40; do
+    case $file in
+      *.fq) awk -v n=$n '$1 == "@r" n { print; for (i = 0; i < 3; ++i) { getline; print } }' $file >alone ;;
+      *) awk -v n=$n '/^>/ { keep = $1 == ">r" n } keep' $file >alone ;;
+    esac
+    ok "$file: r$n alone" embed --no-header alone
+    same "$file: r$n alone" <(tail -n 1 .out) <(awk -v n=r$n '$1 == n' all)
+    ok "$file: windows of r$n alone" embed --no-header --per window --window 200 alone
+    same "$file: windows of r$n alone" <(tail -n +2 .out) <(awk -v n=r$n '$1 == n' units.window.1)
+    ok "$file: scores of r$n alone" score --no-header alone
+    same "$file: scores of r$n alone" .out <(awk -v n=r$n '$1 == n' scores.1)
+  done
+done
+
 # --- bases, and units made of them -----------------------------------------------------------------
 ok "per base" embed --no-header --per base -O tsv g.fa
 cp .out bases

@@ -73,42 +73,68 @@ TEST(OrderedSum, ASlowTileHoldsTheOthersBack) {
   EXPECT_EQ(most, 2 * kWorkers);
 }
 
-// Two sums, as the sweeps of backward have them; a tile that throws while others wait for it.
+constexpr std::int64_t kTiles = 100;
+
+// Two sums, as the sweeps of backward have them. Tile `bad` throws, when all who may go ahead of it
+// wait for it: before it begins a part, between the two, with both, or between their ends.
 TEST(OrderedSum, ATileThatThrowsEndsTheRun) {
-  constexpr int kWorkers = 4;
-  for (const std::int64_t bad : {0, 3, 17}) {
-    ThreadPool pool(kWorkers);
-    std::atomic<int> begun{0};
-    std::int64_t last = -1;
-    OrderedSum<float> first(kPart, kWorkers, [&](std::int64_t tile, const float*) { last = tile; });
-    OrderedSum<double> second(kPart, kWorkers, [](std::int64_t, const double*) {});
-    const auto run = [&] {
-      pool.run(100, [&](int, std::int64_t tile) {
-        auto a = first.begin_part(tile);
-        auto b = second.begin_part(tile);
-        ++begun;
-        if (tile == bad) {
-          while (begun < bad + 2 * kWorkers) std::this_thread::yield();
-          throw std::runtime_error("tile " + std::to_string(tile));
-        }
-        first.end_part(tile, std::move(a));
-        second.end_part(tile, std::move(b));
-      });
-    };
-    EXPECT_THROW(run(), std::runtime_error);
-    EXPECT_EQ(last, bad - 1);
+  for (const int workers : {1, 2, 4}) {
+    for (const std::int64_t bad : {0, 3, 17}) {
+      for (int place = 0; place < 4; ++place) {
+        ThreadPool pool(workers);
+        std::atomic<int> begun{0};
+        std::int64_t last_of_first = -1, last = -1;
+        OrderedSum<float> first(kPart, workers,
+                                [&](std::int64_t tile, const float*) { last_of_first = tile; });
+        OrderedSum<double> second(kPart, workers,
+                                  [&](std::int64_t tile, const double*) { last = tile; });
+        const auto run = [&] {
+          pool.run(kTiles, [&](int, std::int64_t tile) {
+            or_give_up({&first, nullptr, &second}, [&] {
+              const auto throw_at = [&](int here) {
+                if (tile != bad || place != here) return;
+                // The tile itself has begun when place > 1.
+                const auto ahead = workers == 1 ? 0 : bad + 2 * workers - (place < 2);
+                while (begun < ahead) std::this_thread::yield();
+                throw std::runtime_error("tile " + std::to_string(tile));
+              };
+              throw_at(0);
+              auto a = first.begin_part(tile);
+              throw_at(1);
+              auto b = second.begin_part(tile);
+              ++begun;
+              throw_at(2);
+              first.end_part(tile, std::move(a));
+              throw_at(3);
+              second.end_part(tile, std::move(b));
+            });
+          });
+        };
+        EXPECT_THROW(run(), std::runtime_error);
+        EXPECT_EQ(last, bad - 1);
+        EXPECT_TRUE(place == 3 || last_of_first == bad - 1) << last_of_first;
+      }
+    }
   }
 }
 
+// Nor is any total taken twice, or after it.
 TEST(OrderedSum, ATotalThatCannotBeTakenEndsTheRun) {
-  ThreadPool pool(3);
-  OrderedSum<float> sum(kPart, 3, [](std::int64_t tile, const float*) {
-    if (tile == 4) throw std::runtime_error("tile 4");
-  });
-  const auto run = [&] {
-    pool.run(100, [&](int, std::int64_t tile) { sum.end_part(tile, sum.begin_part(tile)); });
-  };
-  EXPECT_THROW(run(), std::runtime_error);
+  for (const int workers : {1, 3}) {
+    ThreadPool pool(workers);
+    std::vector<std::int64_t> taken;
+    OrderedSum<float> sum(kPart, workers, [&](std::int64_t tile, const float*) {
+      taken.push_back(tile);
+      if (tile == 4) throw std::runtime_error("tile 4");
+    });
+    const auto run = [&] {
+      pool.run(kTiles, [&](int, std::int64_t tile) {
+        or_give_up({&sum}, [&] { sum.end_part(tile, sum.begin_part(tile)); });
+      });
+    };
+    EXPECT_THROW(run(), std::runtime_error);
+    EXPECT_EQ(taken, (std::vector<std::int64_t>{0, 1, 2, 3, 4}));
+  }
 }
 
 }  // namespace

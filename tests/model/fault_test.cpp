@@ -1,0 +1,147 @@
+// A pass in which something throws ends with that error: it neither hangs nor ends the process.
+// The program of its own is for the operator new below.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "idle_backend.hpp"
+#include "m5/error.hpp"
+#include "model_util.hpp"
+
+namespace {
+
+std::atomic<std::int64_t> allocations{0}, failing_allocation{0};  // 0: none fails
+const m5::IdleBackend* held_back = nullptr;  // whose workers go ahead before the allocation fails
+
+void* counted(std::size_t bytes) {
+  if (failing_allocation > 0 && ++allocations == failing_allocation) {
+    if (held_back) held_back->let_others_go_ahead();
+    return nullptr;
+  }
+  return std::malloc(bytes > 0 ? bytes : 1);
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  void* const memory = counted(bytes);
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return counted(bytes); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+
+namespace m5 {
+namespace {
+
+// Ends the process when the test hangs.
+class Watchdog {
+ public:
+  Watchdog() { alarm(240); }
+  ~Watchdog() { alarm(0); }
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+};
+
+// One context in more tiles than workers may be ahead; in inference short ones share a tile after
+// it.
+struct Batch {
+  std::vector<Token> tokens = random_tokens(300, 1);
+  std::vector<TokenView> views;
+  Objective objective;
+  Batch() {
+    for (int i = 0; i < 12; ++i) views.push_back(view(tokens, i % 2 == 0));
+    for (int i = 0; i < 8; ++i) views.push_back({tokens.data(), 5 + i, false, 1 + i});
+    objective = some_objective(TestModel<float>::row_count(views));
+  }
+};
+
+enum class Pass { kScore, kEmbed, kTrain };
+constexpr Pass kPasses[] = {Pass::kScore, Pass::kEmbed, Pass::kTrain};
+
+// Local convolutions before one layer, none before the other, and groups of layers in training.
+struct Work {
+  explicit Work(kernels::Backend<float>& backend, Pass p)
+      : pass(p), encoder(config, backend, p == Pass::kTrain, 128, p == Pass::kEmbed) {
+    encoder.keep_every(2);
+  }
+  void operator()() {
+    encoder.set_parameters(parameters.data());
+    if (pass == Pass::kTrain) {
+      encoder.loss_and_gradient(batch.views, batch.objective, 1, gradient.data());
+    } else if (pass == Pass::kEmbed) {
+      encoder.hidden(batch.views, 3, [](std::int64_t, int, const float*) {});
+    } else {
+      encoder.log_probs(batch.views, batch.objective.rows, log_probs.data());
+    }
+  }
+
+  inline static const ModelConfig config = tiny_config(8, 3, 2, {{3, 1}, {0, 1}, {3, 2}});
+  inline static const Batch batch;
+  inline static const std::int64_t total = ParameterTable(config).total;
+  inline static const std::vector<float> parameters =
+      std::vector<float>(static_cast<std::size_t>(total));
+  const Pass pass;
+  Encoder<float> encoder;
+  std::vector<double> gradient = std::vector<double>(static_cast<std::size_t>(total));
+  std::vector<float> log_probs = std::vector<float>(4 * batch.objective.rows.size());
+};
+
+TEST(Faults, AnyOperationMayThrow) {
+  const Watchdog watchdog;
+  for (const Pass pass : kPasses) {
+    for (int threads = 1; threads <= 4; ++threads) {
+      IdleBackend backend(threads);
+      Work work(backend, pass);
+      backend.fail_at(0);
+      work();
+      const std::int64_t calls = backend.calls();
+      ASSERT_GT(calls, 300);
+      // Every one where there is one thread, and a share of them where others must be waited for.
+      for (std::int64_t n = 1; n <= calls; n += threads) {
+        backend.fail_at(n);
+        ASSERT_THROW(work(), Injected) << n << " of " << calls << ", threads: " << threads;
+      }
+      backend.fail_at(0);
+      work();  // as if nothing had been
+      EXPECT_EQ(backend.calls(), calls);
+    }
+  }
+}
+
+TEST(Faults, AnyAllocationMayFail) {
+  const Watchdog watchdog;
+  for (const Pass pass : kPasses) {
+    for (int threads = 1; threads <= 4; ++threads) {
+      bool failed = true;
+      for (std::int64_t n = 1; failed; n += threads) {
+        std::unique_ptr<IdleBackend> backend;
+        allocations = 0;
+        failing_allocation = n;
+        try {
+          backend = std::make_unique<IdleBackend>(threads);
+          held_back = backend.get();
+          Work work(*backend, pass);
+          work();
+          failed = false;
+        } catch (const std::bad_alloc&) {
+        } catch (const Error& error) {
+          failing_allocation = 0;
+          EXPECT_EQ(error.kind(), ErrorKind::kResource) << error.what();
+        }
+        failing_allocation = 0;
+        held_back = nullptr;
+        ASSERT_EQ(failed, allocations >= n) << n << ", threads: " << threads;
+        ASSERT_TRUE(failed || n > 300) << n;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace m5
