@@ -16,7 +16,10 @@ namespace m5 {
 // W[rows][columns]; both multiples of 8.
 struct MatrixShape {
   int rows = 0, columns = 0;
-  auto operator<=>(const MatrixShape&) const = default;
+  bool operator==(const MatrixShape&) const = default;
+  bool operator<(const MatrixShape& o) const {
+    return std::pair(rows, columns) < std::pair(o.rows, o.columns);
+  }
 };
 
 class Muon {
