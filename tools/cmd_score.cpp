@@ -60,6 +60,7 @@ void declare(CLI::App& app, ScoreArguments& a) {
   app.add_option("--digits", a.digits, "decimals (default 4)")
       ->option_text("INT")
       ->check(CLI::Range(0, 17));
+  add_memory(app, a.common);
   app.add_flag("--unmasked", a.unmasked, "one pass, nothing hidden: fast, but not a likelihood");
   app.add_option("--summary", a.summary, "counts and means of whole records, .json or .tsv")
       ->option_text("FILE");
@@ -87,12 +88,15 @@ ScoringOptions scoring_of(const ScoreArguments& a) {
   return options;
 }
 
-std::vector<std::string> header_of(const ScoreArguments& a, const Model& model, int argc,
-                                   char** argv) {
+std::vector<std::string> header_of(const ScoreArguments& a, const Model& model,
+                                   const ScoringOptions& scoring, int argc, char** argv) {
   std::string settings = a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
   settings += " strand=" + a.strand;
   settings += a.format == "tsv" ? " probabilities" : " metric=" + a.metric;
   if (a.bin > 0) settings += " bin=" + std::to_string(a.bin);
+  if (!model.config.memory.empty()) {
+    settings += uses_memory(model.config, scoring) ? " memory=on" : " memory=off";
+  }
   std::vector<std::string> lines = header_lines(a.common, "score", argc, argv, model, settings);
   if (a.unmasked && !lines.empty()) {
     lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
@@ -116,6 +120,8 @@ class ScoreMemory {
     const std::uint64_t before = written_;
     written_ = scored_memory(batch.rows, options_);
     return program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts) +
+           genome_memory_bytes(session_.config(), options_, batch.rows,
+                               static_cast<std::int64_t>(batch.records.size()), batch.contexts) +
            scoring_memory(batch.rows, options_) + before;
   }
 
@@ -217,9 +223,9 @@ int cmd_score(int argc, char** argv) {
   const InputPlan plan =
       open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
   RegionSelector selector(plan.regions);
-  const ScoringOptions scoring = scoring_of(a);
-
   const Model model = open_model(a.common);
+  ScoringOptions scoring = scoring_of(a);
+  scoring.memory = memory_is_on(a.common, model);
   Session session(model, session_options(a.common));
   std::function<bool(const std::string&)> keep;
   // A summary and chromosome sizes are of all records, so nothing is left out for them.
@@ -235,7 +241,7 @@ int cmd_score(int argc, char** argv) {
   sink_options.metric = metric_of(a.metric);
   sink_options.bin = a.bin;
   sink_options.digits = a.digits;
-  sink_options.header = header_of(a, model, argc, argv);
+  sink_options.header = header_of(a, model, scoring, argc, argv);
   if (a.track_line) {
     sink_options.track_line = "track type=bedGraph name=\"m5 " + a.metric + "\" description=\"m5 " +
                               a.metric + ", " + model.config.name + "\"";

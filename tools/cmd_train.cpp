@@ -252,6 +252,15 @@ int train(Options& o) {
   warn_shared_files(files, o.validation_files);
   Model model = starting_model(o);
   o.settings.config = model.config;
+  if (o.common.memory == "off") o.settings.config.memory = {};
+  if (o.common.memory == "on" && model.config.memory.empty()) {
+    o.settings.config.memory = MemoryConfig::standard();
+  }
+  if (o.init.empty()) model.config = o.settings.config;
+  o.settings.memory_only = o.learn == "memory";
+  if (o.settings.memory_only && o.settings.config.memory.empty()) {
+    throw Error(ErrorKind::kUsage, "--learn memory: the model has no genome memory (--memory on)");
+  }
   o.settings.init_sha256 = model.sha256;
   const auto backend = make_backend(o);
   const GenomeStore training = load(o, files, "train on");
@@ -269,7 +278,11 @@ int train(Options& o) {
   check_memory(o, plan, limit);
   check_writable(o.common.output);
   check_writable(o.checkpoint);
-  if (o.init.empty()) model.parameters = initial_model(model.config, o.settings.seed).parameters;
+  if (o.init.empty()) {
+    model.parameters = initial_model(model.config, o.settings.seed).parameters;
+  } else {
+    model = with_memory(model, o.settings.config.memory, o.settings.seed);
+  }
   log_info(with_commas(training.total()) + " nt in " +
            with_commas(static_cast<std::int64_t>(training.records.size())) + " records of " +
            with_commas(static_cast<std::int64_t>(files.size())) + " files; " + model.config.name +

@@ -78,6 +78,13 @@ void add_context(CLI::App& app, CommonOptions& options) {
       ->check(CLI::IsMember({"record", "file"}));
 }
 
+void add_memory(CLI::App& app, CommonOptions& options) {
+  app.add_option("--memory", options.memory,
+                 "genome memory: counts of the context itself (default: as the model has it)")
+      ->option_text("on|off")
+      ->check(CLI::IsMember({"on", "off"}));
+}
+
 void add_input(CLI::App& app, CommonOptions& options) {
   app.add_flag("--skip-empty", options.skip_empty, "skip records without sequence");
   app.add_flag("--allow-no-eof", options.allow_no_eof,
@@ -218,6 +225,14 @@ SessionOptions session_options(const CommonOptions& options) {
   session.precision = options.precision == "bf16" ? Precision::kBf16 : Precision::kFp32;
   session.bf16_residual = options.residual == "bf16";
   return session;
+}
+
+bool memory_is_on(const CommonOptions& options, const Model& model) {
+  if (options.memory == "on" && model.config.memory.empty()) {
+    throw Error(ErrorKind::kUsage, "--memory on: the model '" + model.config.name +
+                                       "' has no genome memory (m5 train --memory on adds one)");
+  }
+  return options.memory != "off" && !model.config.memory.empty();
 }
 
 Model open_model(const CommonOptions& options) {

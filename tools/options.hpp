@@ -21,6 +21,7 @@ struct CommonOptions {
   int block_rows = 0;                     // 0: chosen for the cache of the machine
   bool circular = false, linear = false;  // neither: what the header of each record says
   std::string context = "record";         // or "file"
+  std::string memory;                     // "on", "off", or empty: as the model has it
   bool skip_empty = false, allow_no_eof = false;
   bool no_header = false;
   bool dry_run = false;
@@ -37,6 +38,7 @@ void add_block_rows(CLI::App& app, CommonOptions& options);  // --block-rows
 void add_residual(CLI::App& app, CommonOptions& options);    // --residual
 void add_topology(CLI::App& app, CommonOptions& options);    // --circular, --linear
 void add_context(CLI::App& app, CommonOptions& options);     // --context
+void add_memory(CLI::App& app, CommonOptions& options);      // --memory
 void add_input(CLI::App& app, CommonOptions& options);       // --skip-empty, --allow-no-eof
 void add_header(CLI::App& app, CommonOptions& options);      // --no-header, --no-PG
 void add_dry_run(CLI::App& app, CommonOptions& options);     // --dry-run, --max-memory
@@ -72,6 +74,8 @@ void check_common(CommonOptions& options, const std::string& word);
 SessionOptions session_options(const CommonOptions& options);
 // The model of -m, or the bundled one.
 Model open_model(const CommonOptions& options);
+// Whether the genome memory is asked. Throws Error(kUsage) for --memory on and a model without.
+bool memory_is_on(const CommonOptions& options, const Model& model);
 
 // The command line for the provenance lines, shell-quoted. Options that must not change the bytes
 // of the output are left out with their values: -@/--threads, and the paths of outputs

@@ -60,6 +60,16 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
       ->option_text("MODEL")
       ->excludes(preset)
       ->excludes(config);
+  add_memory(app, o.common);
+  app.add_option("--learn", o.learn,
+                 "what is trained: all (default), or the memory's network alone")
+      ->option_text("all|memory")
+      ->check(CLI::IsMember({"all", "memory"}));
+  app.add_option("--memory-records", s.memory_records,
+                 "whole records that have a genome memory at a time [4]");
+  add_size(app, "--memory-round", s.memory_round, "steps that they serve for [50]", 1);
+  app.add_option("--memory-own", s.memory_own_share,
+                 "share of windows with a memory of their own nt alone [0.5]");
   add_sizes(app, "--segment-length", o.segment_lengths,
             "nt of a training window, one for each stage of the curriculum [4096]", 1);
   add_sizes(app, "--steps", o.steps,

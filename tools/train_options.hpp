@@ -15,7 +15,7 @@ struct TrainOptions {
   std::vector<std::string> files, validation_files;
   std::string list, preset, config, init, log, checkpoint;
   std::vector<std::int64_t> segment_lengths{4096}, steps, batch_tokens{16384};
-  std::string mask_shares, optimizer = "adamw", schedule = "cosine";
+  std::string learn = "all", mask_shares, optimizer = "adamw", schedule = "cosine";
   std::int64_t validate_every = 500, validation_tokens = 262144, checkpoint_every = 500;
   bool resume = false;
   TrainSettings settings;

@@ -1,5 +1,7 @@
 #include "data/genome_store.hpp"
 
+#include <algorithm>
+
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +12,13 @@
 #include "m5/error.hpp"
 
 namespace m5 {
+
+std::int64_t GenomeStore::record_at(std::int64_t position) const {
+  const auto after = std::upper_bound(
+      records.begin(), records.end(), position,
+      [](std::int64_t p, const GenomeRecord& record) { return p < record.offset; });
+  return after - records.begin() - 1;
+}
 
 void GenomeStore::add(const std::string& name, std::span<const Token> sequence, bool circular) {
   if (files.empty()) files.emplace_back();

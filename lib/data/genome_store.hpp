@@ -28,6 +28,8 @@ struct GenomeStore {
   std::int64_t total() const { return static_cast<std::int64_t>(tokens.size()); }
   bool has_bases() const { return std::any_of(tokens.begin(), tokens.end(), is_base); }
   const Token* begin_of(const GenomeRecord& record) const { return tokens.data() + record.offset; }
+  // The record that holds nt `position` of the store.
+  std::int64_t record_at(std::int64_t position) const;
   // Appends one record of the file added last (or a first, nameless one).
   void add(const std::string& name, std::span<const Token> sequence, bool circular);
   // SHA-256, hex, over length, circular flag and tokens of every record, in order. Two stores with

@@ -18,14 +18,6 @@ std::int64_t draw_below(std::uint64_t key, std::uint64_t counter, std::int64_t n
   return static_cast<std::int64_t>(uniform_below(key, counter, static_cast<std::uint64_t>(n)));
 }
 
-// The record that holds nt `position` of the store.
-std::int64_t record_at(const GenomeStore& store, std::int64_t position) {
-  const auto after = std::upper_bound(
-      store.records.begin(), store.records.end(), position,
-      [](std::int64_t p, const GenomeRecord& record) { return p < record.offset; });
-  return after - store.records.begin() - 1;
-}
-
 Window whole(const GenomeStore& store, std::int64_t record) {
   const GenomeRecord& r = store.records[static_cast<std::size_t>(record)];
   return {.record = record, .start = 0, .length = r.length, .circular = r.circular};
@@ -47,8 +39,13 @@ WindowSampler::WindowSampler(const GenomeStore& store, double reverse_complement
 }
 
 Window WindowSampler::draw(const WindowId& id, std::int64_t segment_length) const {
+  const std::int64_t position = draw_below(window_key(id), kDrawRecord, store_.total());
+  return draw_from(store_.record_at(position), id, segment_length);
+}
+
+Window WindowSampler::draw_from(std::int64_t record, const WindowId& id,
+                                std::int64_t segment_length) const {
   const std::uint64_t key = window_key(id);
-  const std::int64_t record = record_at(store_, draw_below(key, kDrawRecord, store_.total()));
   const GenomeRecord& r = store_.records[static_cast<std::size_t>(record)];
   Window window;
   if (r.length <= segment_length) {
@@ -71,7 +68,7 @@ std::vector<Window> validation_windows(const GenomeStore& store, std::int64_t se
   std::int64_t tokens = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t position = i * (total / count) + i * (total % count) / count;
-    const std::int64_t record = record_at(store, position);
+    const std::int64_t record = store.record_at(position);
     const GenomeRecord& r = store.records[static_cast<std::size_t>(record)];
     Window window = whole(store, record);
     if (r.length > segment_length) {

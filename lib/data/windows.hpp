@@ -14,6 +14,7 @@ struct Window {
   std::int64_t length = 0;
   bool circular = false;  // the window is a whole circular record
   bool reverse_complement = false;
+  bool whole_memory = false;  // asked with the genome memory of its record, not with its own
   bool operator==(const Window&) const = default;
 };
 
@@ -37,6 +38,8 @@ class WindowSampler {
   // whole; in a longer one the start is uniform: over all of a circular record, over the starts
   // that fit into a linear one.
   Window draw(const WindowId& id, std::int64_t segment_length) const;
+  // The same of a record that is given.
+  Window draw_from(std::int64_t record, const WindowId& id, std::int64_t segment_length) const;
 
  private:
   const GenomeStore& store_;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,17 +27,23 @@ struct MemoryOrder {
   bool operator==(const MemoryOrder&) const = default;
 };
 
+inline constexpr int kMostMemoryOrders = 64;
+
 // The genome memory (ours, not the paper's): how often each base stands in the same contexts
 // elsewhere in the genome, mixed into the log-probabilities by a small network. With {l, r} the
 // orders hold {r, l}, so that the reverse strand can be read. No orders: no memory.
 struct MemoryConfig {
   std::vector<MemoryOrder> orders;
   int hidden = 32;  // width of the mixing network, a multiple of 8
-  // Two-sided 1 to 6 and one-sided 8, 11, 14, 18, 24, both sides.
+  // Two-sided 1 to 6, one-sided 11, 14 and 18, and 1 to 3 on one side with 5, 6 and 8 on the other.
   static MemoryConfig standard();
   bool empty() const { return orders.empty(); }
   bool operator==(const MemoryConfig&) const = default;
 };
+
+// For rows of a batch, ascending: how often A, C, G, T stand elsewhere in each of the memory's
+// contexts around them, [rows][orders][4]. Called from several threads at a time. Empty: no memory.
+using RowCounts = std::function<void(std::span<const std::int64_t> rows, std::uint32_t* counts)>;
 
 struct M5_API ModelConfig {
   std::string name = "custom";

@@ -22,6 +22,10 @@ struct Model {
 // ModelConfig::validate does.
 M5_API Model initial_model(const ModelConfig& config, std::uint64_t seed);
 
+// The same model with another genome memory, or none (memory without orders). New mixing weights
+// are a function of (config, seed) and change no score until they are trained.
+M5_API Model with_memory(const Model& model, const MemoryConfig& memory, std::uint64_t seed);
+
 // Throws Error(kModel) with the path, and the tensor where one is at fault; nothing in the file is
 // trusted: sizes are checked before memory is taken, and non-finite weights are refused.
 M5_API Model load_model(const std::string& path);

@@ -42,9 +42,10 @@ class M5_API Session {
   std::string device_name() const;  // such as "cpu AVX3_ZEN4, fp32"
 
   // log_probs[r][b] = log p(base b at rows[r] | the tokens given), nats, [rows.size(), 4].
-  // rows strictly ascending. Throws Error(kNumeric) if a value is not finite.
+  // rows strictly ascending. Throws Error(kNumeric) if a value is not finite. counts: of a model
+  // with a genome memory, what that knows of the rows; empty: the encoder alone.
   void log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
-                 float* log_probs);
+                 float* log_probs, const RowCounts& counts = {});
 
   // Calls sink(first_row, n, values) for blocks of rows that together cover every row once, from
   // several threads at a time and in any order. values: [n, dim], the residual stream after `layer`
@@ -52,6 +53,9 @@ class M5_API Session {
   // Values are not checked: extreme weights can give NaN.
   using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
   void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
+
+  // Calls work(worker, task) for every task in [0, tasks), on the threads of the session.
+  void for_each(std::int64_t tasks, const std::function<void(int worker, std::int64_t task)>& work);
 
   // From now on log_probs and hidden report every finished layer by call(done, of), on the thread
   // that called them; what it throws ends them. Empty: no more reports.

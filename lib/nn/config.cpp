@@ -110,7 +110,8 @@ MemoryConfig read_memory(Fields& config, const std::string& origin) {
 
 void check_memory(const MemoryConfig& memory) {
   if (memory.empty()) return;
-  check_range("memory orders", memory.orders.size(), std::size_t{1}, std::size_t{64});
+  check_range("memory orders", memory.orders.size(), std::size_t{1},
+              std::size_t{kMostMemoryOrders});
   check_range("memory hidden", memory.hidden, 8, 1024);
   if (memory.hidden % 8 != 0) {
     refuse("config: memory hidden is " + text(memory.hidden) + "; it must be a multiple of 8");
@@ -136,9 +137,9 @@ void check_memory(const MemoryConfig& memory) {
 MemoryConfig MemoryConfig::standard() {
   MemoryConfig memory;
   for (int k = 1; k <= 6; ++k) memory.orders.push_back({k, k});
-  for (int k : {8, 11, 14, 18, 24}) {
-    memory.orders.push_back({k, 0});
-    memory.orders.push_back({0, k});
+  for (const auto& [left, right] : {MemoryOrder{1, 5}, {2, 6}, {3, 8}, {0, 11}, {0, 14}, {0, 18}}) {
+    memory.orders.push_back({left, right});
+    memory.orders.push_back({right, left});
   }
   return memory;
 }

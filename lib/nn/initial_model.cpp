@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/random.hpp"
 #include "m5/model.hpp"
 #include "nn/parameters.hpp"
@@ -21,6 +23,17 @@ Model initial_model(const ModelConfig& config, std::uint64_t seed) {
     }
   }
   return model;
+}
+
+Model with_memory(const Model& model, const MemoryConfig& memory, std::uint64_t seed) {
+  const ParameterTable before(model.config);
+  before.check_count(model.parameters.size());
+  ModelConfig config = model.config;
+  config.memory = memory;
+  Model result = initial_model(config, seed);  // the encoder's part is the same slab
+  std::copy_n(model.parameters.begin(), before.encoder, result.parameters.begin());
+  result.provenance = model.provenance;
+  return result;
 }
 
 }  // namespace m5

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,10 +17,6 @@
 #include "nn/parameters.hpp"
 
 namespace m5 {
-
-// Counts of the memory's orders around rows of a batch, [rows][orders][4]. Called from several
-// threads at a time. Empty: the memory is off.
-using RowCounts = std::function<void(std::span<const std::int64_t> rows, std::uint32_t* counts)>;
 
 template <class T>
 class MemoryMix {

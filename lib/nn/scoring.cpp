@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+
+#include "nn/memories.hpp"
 
 namespace m5 {
 
@@ -33,7 +36,8 @@ void name_position(const std::vector<TokenView>& views, const Hidden& hidden, bo
 template <class Store>
 void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
                   std::span<const TokenView> sequences, const ScoringOptions& options,
-                  Hidden& hidden, const std::function<void(std::int64_t)>& on_rows, Store store) {
+                  const RowCounts& counts, Hidden& hidden,
+                  const std::function<void(std::int64_t)>& on_rows, Store store) {
   std::vector<TokenView> views(sequences.begin(), sequences.end());
   std::int64_t total = 0;
   for (TokenView& view : views) {
@@ -62,7 +66,7 @@ void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
       hidden.log_probs.resize(hidden.rows.size() * kBases);
       std::fill(hidden.log_probs.begin(), hidden.log_probs.end(), 0.0f);
       try {
-        session.log_probs(views, hidden.rows, hidden.log_probs.data());
+        session.log_probs(views, hidden.rows, hidden.log_probs.data(), counts);
       } catch (const Error& error) {
         if (error.kind() == ErrorKind::kNumeric) name_position(views, hidden, reverse, error);
         throw;
@@ -98,6 +102,10 @@ void join(const float* forward, float* four) {
 
 }  // namespace
 
+bool uses_memory(const ModelConfig& config, const ScoringOptions& options) {
+  return options.memory && !options.unmasked && !config.memory.empty();
+}
+
 void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
                      const std::function<void(std::int64_t rows)>& on_rows) {
@@ -116,6 +124,16 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
     out[s].log_p.assign(length, kNone);
     if (four_wanted) out[s].log_probs.assign(length * kBases, kNone);
   }
+  std::optional<Memories> memories;
+  if (uses_memory(session.config(), options)) {
+    memories.emplace(sequences, session.config().memory,
+                     [&](std::int64_t tasks, const std::function<void(int, std::int64_t)>& work) {
+                       session.for_each(tasks, work);
+                     });
+  }
+  const auto counts = [&](bool reverse) {
+    return memories ? memories->counts(reverse) : RowCounts{};
+  };
   Hidden hidden;
   // The sequence and position as they were given, whatever the strand.
   const auto keep = [&](std::size_t s, std::size_t at, const float* log_probs) {
@@ -123,7 +141,7 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
     if (four_wanted) std::copy_n(log_probs, kBases, out[s].log_probs.data() + at * kBases);
   };
   if (options.strand != Strand::kReverse) {
-    score_strand(false, session, tokens, sequences, options, hidden, on_rows,
+    score_strand(false, session, tokens, sequences, options, counts(false), hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
                    keep(s, static_cast<std::size_t>(position), log_probs);
                  });
@@ -136,7 +154,7 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
       std::transform(begin, end, begin, [](Token t) { return complement(t); });
       first += view.length;
     }
-    score_strand(true, session, tokens, sequences, options, hidden, on_rows,
+    score_strand(true, session, tokens, sequences, options, counts(true), hidden, on_rows,
                  [&](std::size_t s, std::int64_t position, const float* log_probs) {
                    const auto at = static_cast<std::size_t>(sequences[s].length - 1 - position);
                    float four[kBases];
@@ -164,6 +182,13 @@ std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options) {
   const bool four_for_now = options.strand == Strand::kBoth && !options.all_bases;
   return scored_memory(rows, options) + (four_for_now ? n * kBases * sizeof(float) : 0) +
          hidden * (2 * sizeof(std::int64_t) + 2 * sizeof(Token) + kBases * sizeof(float));
+}
+
+std::uint64_t genome_memory_bytes(const ModelConfig& config, const ScoringOptions& options,
+                                  std::int64_t rows, std::int64_t sequences,
+                                  std::int64_t contexts) {
+  if (!uses_memory(config, options)) return 0;
+  return Memories::memory_needed(config.memory, rows, sequences, contexts);
 }
 
 std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options) {

@@ -29,10 +29,14 @@ struct ScoringOptions {
   Strand strand = Strand::kForward;
   bool unmasked = false;        // one pass, nothing hidden: not a likelihood
   bool all_bases = false;       // keep the log-probabilities of all four bases
+  bool memory = true;           // use the genome memory of a model that has one; never unmasked
   int forward_passes() const {  // of the model
     return (unmasked ? 1 : passes) * (strand == Strand::kBoth ? 2 : 1);
   }
 };
+
+// Whether score_sequences asks a genome memory.
+bool uses_memory(const ModelConfig& config, const ScoringOptions& options);
 
 struct SequenceScores {
   // [length] log p(base), nats; NaN where the token is not A, C, G or T.
@@ -62,8 +66,11 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
 // which none has is not run. All sequences go through the model in each.
 int working_passes(std::span<const TokenView> sequences, const ScoringOptions& options);
 
-// Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included.
+// Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included,
+// and the genome memories of so many sequences in so many contexts of the model of `config`.
 std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options);
+std::uint64_t genome_memory_bytes(const ModelConfig& config, const ScoringOptions& options,
+                                  std::int64_t rows, std::int64_t sequences, std::int64_t contexts);
 // Bytes of its result, and of the tokens that go with it.
 std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options);
 

@@ -91,7 +91,7 @@ int Session::threads() const { return impl_->backend->workers(); }
 std::string Session::device_name() const { return impl_->backend->name(); }
 
 void Session::log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
-                        float* log_probs) {
+                        float* log_probs, const RowCounts& counts) {
   const std::int64_t total = check_sequences(sequences);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (rows[i] < (i == 0 ? 0 : rows[i - 1] + 1) || rows[i] >= total) {
@@ -101,7 +101,7 @@ void Session::log_probs(std::span<const TokenView> sequences, std::span<const st
   }
   if (rows.empty()) return;
   if (log_probs == nullptr) misuse("log_probs: nowhere to write to");
-  impl_->encoder.log_probs(sequences, rows, log_probs);
+  impl_->encoder.log_probs(sequences, rows, log_probs, counts);
   for (std::size_t i = 0; i < rows.size() * kBases; ++i) {
     if (!std::isfinite(log_probs[i])) {
       throw Error(ErrorKind::kNumeric, "the model gives a value that is not finite at row " +
@@ -119,6 +119,12 @@ void Session::hidden(std::span<const TokenView> sequences, int layer, const RowS
   check_sequences(sequences);
   if (!sink) misuse("hidden: no sink");
   impl_->encoder.hidden(sequences, layer, sink);
+}
+
+void Session::for_each(std::int64_t tasks,
+                       const std::function<void(int worker, std::int64_t task)>& work) {
+  if (tasks < 0 || !work) misuse("for_each: no work");
+  impl_->backend->for_tiles(tasks, work);
 }
 
 void Session::on_layer(const std::function<void(int done, int of)>& call) {

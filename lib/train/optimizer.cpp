@@ -21,6 +21,7 @@ std::vector<Optimizer::Part> Optimizer::parts_of(const TrainSettings& settings,
     parts.push_back({offset, rows * columns, true, factor, muon ? shape : MatrixShape{}});
   };
   for (const ParameterSpec& spec : table.specs) {
+    if (settings.memory_only && spec.offset < table.encoder) continue;
     const auto is = [&](std::int64_t LayerOffsets::*which) {
       return std::any_of(table.layers.begin(), table.layers.end(),
                          [&](const LayerOffsets& layer) { return layer.*which == spec.offset; });

@@ -62,6 +62,9 @@ void TrainSettings::check() const {
   require(reverse_complement >= 0 && reverse_complement <= 1,
           "--reverse-complement: must be between 0 and 1");
   check_mask_options(mask);
+  require(memory_records >= 1 && memory_records <= 1000, "--memory-records: must be 1 to 1000");
+  require(memory_round >= 1, "--memory-round: must be 1 or more");
+  require(memory_own_share >= 0 && memory_own_share <= 1, "--memory-own: must be between 0 and 1");
 }
 
 SettingTexts setting_texts(const TrainSettings& s) {
@@ -76,7 +79,7 @@ SettingTexts setting_texts(const TrainSettings& s) {
     steps += std::to_string(stage.steps);
     batches += std::to_string(stage.batch_tokens);
   }
-  return {
+  SettingTexts texts{
       {"config", s.config.to_json()},
       {"init", s.init_sha256.empty() ? "none" : "sha256:" + s.init_sha256},
       {"segment-length", lengths},
@@ -105,6 +108,12 @@ SettingTexts setting_texts(const TrainSettings& s) {
       {"device", s.device},
       {"precision", s.precision},
   };
+  if (s.config.memory.empty()) return texts;
+  texts["learn"] = s.memory_only ? "memory" : "all";
+  texts["memory-records"] = std::to_string(s.memory_records);
+  texts["memory-round"] = std::to_string(s.memory_round);
+  texts["memory-own"] = text(s.memory_own_share);
+  return texts;
 }
 
 }  // namespace m5

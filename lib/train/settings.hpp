@@ -36,6 +36,11 @@ struct TrainSettings {
   double average = 0;  // decay of the exponential average of the weights; 0: none
   MaskOptions mask;
   double reverse_complement = 0.5;  // probability
+  // Of a config with a genome memory: learn its network alone, not the encoder.
+  bool memory_only = false;
+  int memory_records = 4;          // whole records with a memory at a time
+  std::int64_t memory_round = 50;  // steps that they serve for
+  double memory_own_share = 0.5;   // of the windows that have a memory of their own tokens alone
   std::uint64_t seed = 1;
   std::string device = "cpu", precision = "fp32";
 

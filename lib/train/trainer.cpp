@@ -22,6 +22,12 @@ struct LargestBatch {
   std::int64_t rows = 0, contexts = 0;
 };
 
+ParallelFor tiles_of(kernels::Backend<float>& backend) {
+  return [&backend](std::int64_t tasks, const std::function<void(int, std::int64_t)>& work) {
+    backend.for_tiles(tasks, work);
+  };
+}
+
 LargestBatch largest_batch(const TrainSettings& settings,
                            std::initializer_list<const GenomeStore*> stores) {
   std::int64_t longest = 0;
@@ -39,11 +45,16 @@ LargestBatch largest_batch(const TrainSettings& settings,
 
 }  // namespace
 
+Window Trainer::draw(const WindowId& id, std::int64_t segment_length) {
+  return memory_ ? memory_->draw(sampler_, id, segment_length) : sampler_.draw(id, segment_length);
+}
+
 Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
                  kernels::Backend<float>& backend, TrainState state, int keep_every)
     : settings_(settings),
+      parallel_(tiles_of(backend)),
       sampler_(store, settings.reverse_complement),
-      encoder_(settings.config, backend, /*training=*/true),
+      encoder_(settings.config, backend, /*training=*/!settings.memory_only),
       optimizer_(settings, encoder_.table(), backend),
       batch_(store),
       state_(std::move(state)) {
@@ -55,6 +66,9 @@ Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
   state_.second_moment.resize(size);
   if (settings_.average > 0 && state_.average.empty()) state_.average = state_.parameters;
   gradient_.resize(size);
+  if (!settings.config.memory.empty()) {
+    memory_ = std::make_unique<TrainingMemory>(store, settings, parallel_);
+  }
   encoder_.keep_every(keep_every);
   encoder_.set_parameters(state_.parameters.data());
 }
@@ -70,12 +84,16 @@ StepResult Trainer::step() {
     batch_.clear();
     for (std::int64_t index = first; index < first + windows; ++index) {
       const WindowId id{settings_.seed, step, index};
-      batch_.add(sampler_.draw(id, stage.segment_length), id, settings_.mask);
+      batch_.add(draw(id, stage.segment_length), id, settings_.mask);
     }
     result.tokens += batch_.rows();
     if (batch_.objective().rows.empty()) continue;
-    result.objective +=
-        encoder_.loss_and_gradient(batch_.views(), batch_.objective(), 1.0, gradient_.data());
+    const RowCounts counts = memory_ ? memory_->counts(batch_) : RowCounts{};
+    result.objective += settings_.memory_only
+                            ? encoder_.memory_gradient(batch_.views(), batch_.objective(), 1.0,
+                                                       gradient_.data(), counts)
+                            : encoder_.loss_and_gradient(batch_.views(), batch_.objective(), 1.0,
+                                                         gradient_.data(), counts);
   }
   if (!std::isfinite(result.objective.total_nll())) not_finite("the loss");
   // A step without a chosen position has no gradient: weight decay and momentum go on alone.
@@ -122,9 +140,13 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, const Stage& stage,
   encoder_.set_parameters(weights().data());
   ObjectiveResult result;
   Batch batch(store);
+  // Of each window its own: no whole record, no round.
+  std::unique_ptr<TrainingMemory> memory;
+  if (memory_) memory = std::make_unique<TrainingMemory>(store, settings_, parallel_);
   const auto evaluate = [&] {
     if (!batch.objective().rows.empty()) {
-      result += encoder_.evaluate(batch.views(), batch.objective());
+      result += encoder_.evaluate(batch.views(), batch.objective(),
+                                  memory ? memory->counts(batch) : RowCounts{});
     }
     batch.clear();
   };
@@ -145,14 +167,16 @@ std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeSt
 MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore& training,
                                 const GenomeStore& validation, kernels::Backend<float>& backend,
                                 std::int64_t limit) {
-  Encoder<float> encoder(settings.config, backend, /*training=*/true);
+  Encoder<float> encoder(settings.config, backend, /*training=*/!settings.memory_only);
   const LargestBatch largest = largest_batch(settings, {&training, &validation});
   // Parameters, two moments and the model that training starts from, the gradient in double, the
   // average; a token a row, and 10 bytes and four log-probabilities for each row that may be
   // chosen.
   const std::int64_t slabs = 4 * 4 + 8 + (settings.average > 0 ? 4 : 0);
-  const std::int64_t rest = encoder.table().total * slabs + largest.rows * (1 + 10 + 4 * 4) +
-                            Optimizer::memory_needed(settings, encoder.table(), backend);
+  const std::int64_t rest =
+      encoder.table().total * slabs + largest.rows * (2 + 10 + 4 * 4) +
+      static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training)) +
+      Optimizer::memory_needed(settings, encoder.table(), backend);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
     encoder.keep_every(k);

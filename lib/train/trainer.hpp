@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "data/genome_store.hpp"
@@ -11,6 +12,7 @@
 #include "train/checkpoint.hpp"
 #include "train/optimizer.hpp"
 #include "train/settings.hpp"
+#include "train/training_memory.hpp"
 
 namespace m5 {
 
@@ -57,14 +59,17 @@ class Trainer {
                                 std::int64_t limit);
 
  private:
+  Window draw(const WindowId& id, std::int64_t segment_length);
   void check_finite() const;
   void average();
 
   const TrainSettings& settings_;
+  const ParallelFor parallel_;  // over the tiles of the backend
   WindowSampler sampler_;
   Encoder<float> encoder_;
   Optimizer optimizer_;
   Batch batch_;
+  std::unique_ptr<TrainingMemory> memory_;  // of a config with a genome memory
   TrainState state_;
   std::vector<double> gradient_;
 };

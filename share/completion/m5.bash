@@ -23,6 +23,8 @@ _m5() {
     --per) values="record window base feature" ;;
     --pool) values="mean max" ;;
     --dtype) values="float32 float16" ;;
+    --memory) values="on off" ;;
+    --learn) values="all memory" ;;
     --preset) values="nano small base nano-conv" ;;
     --mode) values="forward train" ;;
     --optimizer) values="adamw muon" ;;
@@ -48,7 +50,7 @@ _m5() {
       ;;
     score)
       options="$common $input --region --regions-file --output-fmt --passes --strand --metric --bin
-        --digits --unmasked --summary --chrom-sizes --track-line --context --dry-run --max-memory
+        --digits --memory --unmasked --summary --chrom-sizes --track-line --context --dry-run --max-memory
         --residual --block-rows --no-header --no-PG"
       ;;
     embed)
@@ -58,7 +60,7 @@ _m5() {
       ;;
     train)
       options="--help --output --threads --device --precision --verbosity $input --list --preset
-        --config --init --segment-length --steps --batch-tokens --accumulate --optimizer --lr
+        --config --init --memory --learn --memory-records --memory-round --memory-own --segment-length --steps --batch-tokens --accumulate --optimizer --lr
         --muon-lr --qk-lr --min-lr --schedule --warmup --weight-decay --beta1 --beta2 --clip --ema
         --mask-rate --mask-every --mask-shares --reverse-complement --val --val-every --val-tokens --log --checkpoint --checkpoint-every --resume --seed --dry-run
         --max-memory --block-rows"

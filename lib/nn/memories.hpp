@@ -1,0 +1,46 @@
+// The genome memories of a batch: one for each context, of its sequences as they are, nothing
+// hidden. A row's counts leave out every window that holds its own base.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/genome_memory.hpp"
+#include "m5/config.hpp"
+#include "m5/tokens.hpp"
+
+namespace m5 {
+
+class Memories {
+ public:
+  // sequences as in a Session's call (contexts 0, 1, 2 ...); tokens must outlive this.
+  Memories(std::span<const TokenView> sequences, const MemoryConfig& config,
+           const ParallelFor& parallel);
+
+  // For rows of the same sequences, or of their reverse complements. Refers to this object.
+  RowCounts counts(bool reverse) const;
+
+  // Bytes of the memories of a batch, the making of them included: contexts of about equal length.
+  static std::uint64_t memory_needed(const MemoryConfig& config, std::int64_t rows,
+                                     std::int64_t sequences, std::int64_t contexts);
+
+ private:
+  struct Place {
+    std::int64_t first_row, length;
+    std::size_t memory, sequence;  // which memory, and which sequence of it
+  };
+  void count(std::span<const std::int64_t> rows, bool reverse, std::uint32_t* counts) const;
+
+  std::vector<Place> places_;  // of each sequence
+  std::vector<GenomeMemory> memories_;
+  std::vector<std::size_t> mirrored_;  // of each order, the one that the other strand reads
+};
+
+// The counts of one base as the other strand reads them. mirrored: see mirrored_orders.
+void mirror_counts(std::span<const std::size_t> mirrored, const std::uint32_t* counts,
+                   std::uint32_t* out);
+// The index of {r, l} for each order {l, r}.
+std::vector<std::size_t> mirrored_orders(const MemoryConfig& config);
+
+}  // namespace m5
