@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "m5/error.hpp"
 #include "tests/unit/input_file.hpp"
 
@@ -34,7 +35,7 @@ std::string refusal(std::initializer_list<ErrorKind> kinds, const std::string& p
   } catch (const Error& error) {
     require(std::find(kinds.begin(), kinds.end(), error.kind()) != kinds.end(), error.what());
     std::string message = error.what();
-    require(message.find('\n') == std::string::npos, "a message is one line");
+    require(printable(message).find_first_of("\n\r\x1b") == std::string::npos, "it is one line");
     for (std::size_t at = 0; (at = message.find(path, at)) != std::string::npos;) {
       message.erase(at, path.size());
     }
