@@ -35,8 +35,9 @@ M5_API Model load_model(const std::string& path);
 // Error(kNumeric) for one that is not finite: nothing is saved that load_model refuses.
 M5_API void save_model(const Model& model, const std::string& path);
 
-// The path of the bundled model: $M5_MODEL, else the installed or build-tree
-// share/models/m5-nano.safetensors. Throws Error(kModel) saying where it looked.
+// The path of the bundled model: $M5_MODEL, else share/m5/models/m5-nano.safetensors of the
+// installation (or build folder) that libm5.so, or the running program, lies in now. Throws
+// Error(kModel) saying where it looked.
 M5_API std::string default_model_path();
 
 }  // namespace m5

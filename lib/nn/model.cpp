@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/location.hpp"
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "m5/error.hpp"
@@ -54,14 +55,6 @@ std::map<std::string, std::string> parse_provenance(const SafetensorsFile& file)
 }
 
 bool readable(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
-
-std::string program_directory() {
-  std::string path(4096, '\0');
-  const ssize_t n = readlink("/proc/self/exe", path.data(), path.size());
-  if (n <= 0 || static_cast<std::size_t>(n) == path.size()) return "";
-  path.resize(static_cast<std::size_t>(n));
-  return path.substr(0, path.rfind('/'));
-}
 
 }  // namespace
 
@@ -147,20 +140,14 @@ std::string default_model_path() {
   if (const char* chosen = std::getenv("M5_MODEL"); chosen != nullptr && *chosen != '\0') {
     return chosen;
   }
+  // As installed, of the library and of the program; then beside libm5.so in a build folder.
   std::string looked;
-  std::vector<std::string> candidates;
-  const std::string directory = program_directory();
-  if (!directory.empty()) {
-    candidates.push_back(directory + "/../share/m5/models/m5-nano.safetensors");
-  }
-  // Set by the build: for programs that use the library from elsewhere, and for the build tree.
-  candidates.push_back(M5_INSTALL_SHARE_DIR "/models/m5-nano.safetensors");
-  if (readable(M5_SOURCE_SHARE_DIR "/models")) {  // not on the machine of an installed program
-    candidates.push_back(M5_SOURCE_SHARE_DIR "/models/m5-nano.safetensors");
-  }
-  for (const std::string& candidate : candidates) {
-    if (readable(candidate)) return candidate;
-    looked += (looked.empty() ? "" : ", ") + candidate;
+  for (const std::string& folder : own_folders()) {
+    for (const char* share : {M5_SHARE_FROM_LIB, M5_SHARE_FROM_BIN, "share/m5"}) {
+      const std::string path = folder + "/" + share + "/models/m5-nano.safetensors";
+      if (readable(path)) return path;
+      looked += (looked.empty() ? "" : ", ") + path;
+    }
   }
   throw Error(ErrorKind::kModel,
               "no model: give one with --model or M5_MODEL (looked for " + looked + ")");

@@ -34,15 +34,48 @@ flags=
 sanitize=$(sed -n 's/^M5_SANITIZE:[A-Z]*=//p' "$build/CMakeCache.txt")
 [ -n "$sanitize" ] && flags=-fsanitize=$sanitize
 
-model=$prefix/share/m5/models/m5-nano.safetensors
-cmake -S tests/checks/consumer -B "$work/consumer" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" \
+# No path of the sources or of the build is left in what was installed (but for debug information).
+for binary in "$prefix/bin/m5" "$prefix/$libdir/libm5.so"; do
+  strip -g -o "$work/stripped" "$binary"
+  if grep -qaF "$PWD" "$work/stripped"; then
+    echo "$binary names the checkout:"
+    strings "$work/stripped" | grep -F "$PWD" | head -n 3
+    exit 1
+  fi
+done
+
+consumer=$PWD/tests/checks/consumer
+cmake -S "$consumer" -B "$work/consumer" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" \
   -DCMAKE_CXX_FLAGS="$flags" >"$work/consumer.log" 2>&1 || { cat "$work/consumer.log"; exit 1; }
 cmake --build "$work/consumer" >>"$work/consumer.log" 2>&1 || { cat "$work/consumer.log"; exit 1; }
-"$work/consumer/consumer" "$model" | tee "$work/cmake.txt"
+unset M5_MODEL
+cd /
+"$work/consumer/consumer" | tee "$work/cmake.txt"
 
 export PKG_CONFIG_PATH=$prefix/$libdir/pkgconfig
-${CXX:-c++} -std=c++20 $flags tests/checks/consumer/main.cpp -o "$work/by-pkg-config" \
+${CXX:-c++} -std=c++20 $flags "$consumer/main.cpp" -o "$work/by-pkg-config" \
   $(pkg-config --cflags --libs m5) -Wl,-rpath,"$prefix/$libdir"
-"$work/by-pkg-config" "$model" >"$work/pkg-config.txt"
+"$work/by-pkg-config" >"$work/pkg-config.txt"
 cmp "$work/cmake.txt" "$work/pkg-config.txt"
+
+# The program finds the model from where the library is now: moved again, or through a link.
+mv "$prefix" "$work/again"
+prefix=$work/again
+LD_LIBRARY_PATH=$prefix/$libdir "$work/by-pkg-config" >"$work/again.txt"
+cmp "$work/cmake.txt" "$work/again.txt"
+mkdir "$work/farm"
+ln -s "$prefix/$libdir/libm5.so.0" "$work/farm/libm5.so.0"
+LD_LIBRARY_PATH=$work/farm "$work/by-pkg-config" >"$work/farm.txt"
+cmp "$work/cmake.txt" "$work/farm.txt"
+
+# Without it the program says where it looked: in the installation and beside itself.
+rm "$prefix/share/m5/models/m5-nano.safetensors"
+code=0
+LD_LIBRARY_PATH=$prefix/$libdir "$work/by-pkg-config" 2>"$work/none.txt" || code=$?
+if [ "$code" != 4 ] || ! grep -qF "$prefix/" "$work/none.txt" ||
+  tr ',() ' '\n' <"$work/none.txt" | grep / | grep -vF "$work/"; then
+  echo "no model: exit $code, or it looked elsewhere:"
+  cat "$work/none.txt"
+  exit 1
+fi
 echo "installation is complete"

@@ -1,0 +1,43 @@
+# What m5 needs. Only installed packages are used; nothing is fetched. share/setup/packages.sh has the
+# apt names. The minimum versions are those of Debian 12, the oldest that is tested; README.md and
+# conda-recipe/meta.yaml repeat them (tests/checks/check_dependencies.sh).
+
+# m5_minimum(NAME MINIMUM FOUND [PLACE]): ends the configuration where a dependency is too old.
+function(m5_minimum name minimum found)
+  if(found VERSION_LESS minimum)
+    message(FATAL_ERROR "m5 needs ${name} ${minimum} or newer; found '${found}' ${ARGN}")
+  endif()
+endfunction()
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(HTSLIB REQUIRED IMPORTED_TARGET htslib)
+m5_minimum(htslib 1.16 "${HTSLIB_VERSION}" "${HTSLIB_LIBDIR}")
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+m5_minimum(Highway 1.0.3 "${HWY_VERSION}" "${HWY_LIBDIR}")
+find_package(ZLIB REQUIRED)
+m5_minimum(zlib 1.2.13 "${ZLIB_VERSION_STRING}" "${ZLIB_INCLUDE_DIRS}")
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+m5_minimum(OpenSSL 3.0 "${OPENSSL_VERSION}" "${OPENSSL_INCLUDE_DIR}")
+find_package(CLI11 REQUIRED)
+m5_minimum(CLI11 2.1.2 "${CLI11_VERSION}" "${CLI11_DIR}")
+find_package(nlohmann_json REQUIRED)
+m5_minimum(nlohmann_json 3.11.2 "${nlohmann_json_VERSION}" "${nlohmann_json_DIR}")
+
+# oneDNN's own CMake package asks for OpenCL on Debian, which m5 never uses: header and library are
+# enough.
+find_path(DNNL_INCLUDE_DIR dnnl.hpp REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+file(STRINGS ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h m5_dnnl_version
+     REGEX "define DNNL_VERSION_(MAJOR|MINOR|PATCH) +[0-9]+")
+string(REGEX REPLACE "[^0-9;]" "" m5_dnnl_version "${m5_dnnl_version}")
+string(REPLACE ";" "." m5_dnnl_version "${m5_dnnl_version}")
+m5_minimum(oneDNN 2.6.3 "${m5_dnnl_version}" "${DNNL_INCLUDE_DIR}")
+add_library(m5_dnnl INTERFACE)
+target_include_directories(m5_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
+target_link_libraries(m5_dnnl INTERFACE ${DNNL_LIBRARY})
+
+if(M5_TESTS)
+  find_package(GTest REQUIRED)
+  m5_minimum(GoogleTest 1.12.1 "${GTest_VERSION}" "${GTest_DIR}")
+endif()
