@@ -65,7 +65,7 @@ class Backend {
 
   // Memory of the device. allocate throws Error(kResource) with the bytes asked for.
   virtual void* allocate(std::size_t bytes) = 0;
-  virtual void release(void* memory) = 0;
+  virtual void release(void* memory) noexcept = 0;
 
   // --- linear layers -------------------------------------------------------------------------
   enum LinearUse { kForward, kForwardAndBackward };

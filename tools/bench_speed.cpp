@@ -188,12 +188,12 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
     const bool training = mode == "train";
-    Encoder<float> encoder(model.config, *backend, training, 0,
-                           !training && settings.bf16_residual);
+    const bool bf16_residual = !training && settings.bf16_residual;
+    Encoder<float> encoder(model.config, *backend, training, 0, bf16_residual);
     encoder.set_parameters(model.parameters.data());
     OperationTimes times;
     const auto timed_backend = make_timed_backend(*backend, times);
-    Encoder<float> timed(model.config, *timed_backend, training);
+    Encoder<float> timed(model.config, *timed_backend, training, 0, bf16_residual);
     timed.set_parameters(model.parameters.data());
     for (const std::int64_t length : settings.lengths) {
       log_detail(mode + ", " + with_commas(length) + " nt, threads: " + std::to_string(threads));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <numbers>
@@ -36,12 +37,12 @@ namespace {
 // process as it would without us ------------------------------------------------------------------
 
 volatile std::sig_atomic_t received_signal = 0;
-struct sigaction previous_interrupt, previous_terminate;
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+struct sigaction before[std::size(kSignals)];
 
 void on_signal(int signal) {
   received_signal = signal;
-  sigaction(SIGINT, &previous_interrupt, nullptr);
-  sigaction(SIGTERM, &previous_terminate, nullptr);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 
 void catch_signals() {
@@ -49,11 +50,14 @@ void catch_signals() {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, nullptr, &previous_interrupt);
-  sigaction(SIGTERM, nullptr, &previous_terminate);
-  // A signal that the caller told us to ignore stays ignored.
-  if (previous_interrupt.sa_handler != SIG_IGN) sigaction(SIGINT, &action, nullptr);
-  if (previous_terminate.sa_handler != SIG_IGN) sigaction(SIGTERM, &action, nullptr);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    sigaction(kSignals[i], nullptr, &before[i]);
+  }
+  // A signal that the caller told us to ignore stays ignored. All are known before the first can
+  // come.
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    if (before[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 // --- input and memory ---------------------------------------------------------------------------

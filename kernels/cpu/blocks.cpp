@@ -17,25 +17,20 @@ constexpr std::size_t kCacheLine = 64;
 
 }  // namespace
 
-Blocks::~Blocks() {
-  for (const auto& [size, memory] : spare_) std::free(memory);
-}
-
 void* Blocks::take(std::size_t bytes) {
   const bool large = bytes >= kLarge;
   const std::size_t align = large ? kHugePage : kCacheLine;
   const std::size_t size = bytes == 0 ? align : (bytes + align - 1) / align * align;
   std::lock_guard lock(mutex_);
   if (large) {
-    if (const auto at = spare_.find(size); at != spare_.end()) {
-      void* const memory = at->second;
-      large_.emplace(memory, size);
-      spare_.erase(at);
-      return memory;
+    for (Large& block : large_) {
+      if (!block.spare || block.size != size) continue;
+      block.spare = false;
+      return block.memory.get();
     }
     // Of another size: never more memory than the calls alone take.
-    for (const auto& [spare_size, memory] : spare_) std::free(memory);
-    spare_.clear();
+    std::erase_if(large_, [](const Large& block) { return block.spare; });
+    large_.reserve(large_.size() + 1);  // may throw, while there is nothing to free
   }
   void* const memory = std::aligned_alloc(align, size);
   if (!memory) {
@@ -43,7 +38,7 @@ void* Blocks::take(std::size_t bytes) {
                 "out of memory: " + std::to_string(bytes) + " bytes asked for");
   }
   if (large) {
-    large_.emplace(memory, size);
+    large_.push_back({std::unique_ptr<void, Free>(memory), size, false});
     madvise(memory, size, MADV_HUGEPAGE);  // advice: it may be refused
   } else {
     // Rows that a block never filled hold numbers.
@@ -52,11 +47,11 @@ void* Blocks::take(std::size_t bytes) {
   return memory;
 }
 
-void Blocks::give_back(void* memory) {
+void Blocks::give_back(void* memory) noexcept {
   std::lock_guard lock(mutex_);
-  if (const auto at = large_.find(memory); at != large_.end()) {
-    spare_.emplace(at->second, memory);
-    large_.erase(at);
+  for (Large& block : large_) {
+    if (block.memory.get() != memory) continue;
+    block.spare = true;
     return;
   }
   std::free(memory);

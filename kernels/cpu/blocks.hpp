@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
+#include <cstdlib>
+#include <memory>
 #include <mutex>
-#include <unordered_map>
+#include <vector>
 
 namespace m5::kernels {
 
@@ -14,16 +15,24 @@ class Blocks {
   Blocks() = default;
   Blocks(const Blocks&) = delete;
   Blocks& operator=(const Blocks&) = delete;
-  ~Blocks();  // everything taken has been given back
+  ~Blocks() = default;  // everything taken has been given back
 
   // Zeroed if small; a large block may hold what it held before. Throws Error(kResource).
   void* take(std::size_t bytes);
-  void give_back(void* memory);
+  void give_back(void* memory) noexcept;
 
  private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  struct Large {
+    std::unique_ptr<void, Free> memory;
+    std::size_t size;
+    bool spare;  // given back, and kept
+  };
+
   std::mutex mutex_;
-  std::unordered_map<void*, std::size_t> large_;  // in use, with their sizes
-  std::multimap<std::size_t, void*> spare_;
+  std::vector<Large> large_;  // some dozens at most
 };
 
 }  // namespace m5::kernels

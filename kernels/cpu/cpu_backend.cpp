@@ -43,13 +43,13 @@ class CpuBackend final : public Backend<float> {
 
   void for_tiles(std::int64_t tiles, const std::function<void(int, std::int64_t)>& work) override {
     pool_.run(tiles, [&](int worker, std::int64_t tile) {
-      use_one_thread();
+      const OneThread alone;
       work(worker, tile);
     });
   }
 
   void* allocate(std::size_t bytes) override { return blocks_.take(bytes); }
-  void release(void* memory) override { blocks_.give_back(memory); }
+  void release(void* memory) noexcept override { blocks_.give_back(memory); }
 
   std::unique_ptr<Linear<float>> make_linear(int in, int out, LinearUse use) override {
     return std::make_unique<OneDnnLinear>(in, out, use == kForwardAndBackward, bf16_);

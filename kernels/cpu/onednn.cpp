@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <dnnl.hpp>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -16,6 +17,7 @@
 
 // oneDNN's OpenMP runtime comes with it, or not at all (builds on TBB or without threads).
 extern "C" __attribute__((weak)) void omp_set_num_threads(int);
+extern "C" __attribute__((weak)) int omp_get_max_threads();
 
 namespace m5::kernels {
 
@@ -128,6 +130,8 @@ class Product {
       const auto pd = descriptor(kPackRows, Then::kStore, bias != nullptr,
                                  memory::desc(dims, type(), Tag::any));
       packed_ = memory(pd.weights_desc(), engine());
+      const bool brgemm = std::string_view(pd.impl_info_str()).starts_with("brg");
+      most_rows_ = brgemm ? std::numeric_limits<int>::max() : kRunRows;
     }
     std::vector<float> rounded;
     if (operands_ == Operands::kRounded) {
@@ -143,6 +147,22 @@ class Product {
 
   void run(int n, const float* x, float* y, Then then) const {
     const int rows = (n + kRowStep - 1) / kRowStep * kRowStep;
+    for (int start = 0; start < rows; start += most_rows_) {
+      run_rows(std::min(most_rows_, rows - start), x + std::int64_t{start} * in_,
+               y + std::int64_t{start} * out_, then);
+      if (rows - start <= most_rows_) break;
+    }
+  }
+
+ private:
+  static constexpr int kPackRows = 256;
+  struct Entry {
+    SafeMatmul product;
+    dnnl::reorder convert;  // fp32 rows to bf16
+    memory::desc scratch;
+  };
+
+  void run_rows(int rows, const float* x, float* y, Then then) const {
     const Entry& entry = find(rows, then);
     const memory::desc src_desc({rows, in_}, type(), Tag::ab);
     memory src(src_desc, engine(), const_cast<float*>(x));
@@ -168,14 +188,6 @@ class Product {
     }
     entry.product.execute(args);
   }
-
- private:
-  static constexpr int kPackRows = 256;
-  struct Entry {
-    SafeMatmul product;
-    dnnl::reorder convert;  // fp32 rows to bf16
-    memory::desc scratch;
-  };
 
   Type type() const { return operands_ == Operands::kBf16 ? Type::bf16 : Type::f32; }
 
@@ -206,6 +218,9 @@ class Product {
 
   const int in_, out_;
   const Operands operands_;
+  // Of one call. The gemm kernels choose by the number of rows whether they copy their operands,
+  // and with that the order of their sums: where rows are few it does not depend on them.
+  int most_rows_ = kRunRows;
   memory packed_;
   std::vector<float> bias_;
   mutable std::mutex mutex_;
@@ -232,7 +247,7 @@ OneDnnLinear::OneDnnLinear(int in, int out, bool backward, bool bf16)
 OneDnnLinear::~OneDnnLinear() = default;
 
 void OneDnnLinear::pack(const float* weight, const float* bias) try {
-  use_one_thread();
+  const OneThread alone;
   impl_->forward.pack(weight, Tag::ba, bias);  // W[out][in] read as its transpose
   if (impl_->backward_product) impl_->backward_product->pack(weight, Tag::ab, nullptr);
 } catch (const dnnl::error& e) {
@@ -348,11 +363,11 @@ void add_outer_product(int in, int out, int n, const float* x, const float* dy, 
   fail(e);
 }
 
-void use_one_thread() {
-  thread_local bool done = false;
-  if (done) return;
+OneThread::OneThread() : before_(omp_get_max_threads ? omp_get_max_threads() : 0) {
   if (omp_set_num_threads) omp_set_num_threads(1);
-  done = true;
+}
+OneThread::~OneThread() {
+  if (omp_set_num_threads && before_ > 0) omp_set_num_threads(before_);
 }
 
 void cap_onednn_isa(const std::string& highway_target) {

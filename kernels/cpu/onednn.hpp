@@ -28,8 +28,18 @@ class OneDnnLinear : public Linear<float> {
 void add_outer_product(int in, int out, int n, const float* x, const float* dy, float* d_weight,
                        bool bf16);
 
-// Makes oneDNN use the calling thread alone; once per thread.
-void use_one_thread();
+// While one lives, oneDNN uses the calling thread alone. Then the thread's number of OpenMP threads
+// is what it was: it may be the caller's own.
+class OneThread {
+ public:
+  OneThread();
+  ~OneThread();
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
 // Caps the instruction set to match a forced one (before the first product).
 void cap_onednn_isa(const std::string& highway_target);
 std::string onednn_version();

@@ -59,7 +59,7 @@ class RefBackend final : public RefAttention<T> {
                   "out of memory: " + std::to_string(bytes) + " bytes asked for");
     }
   }
-  void release(void* memory) override { ::operator delete (memory, std::align_val_t{64}); }
+  void release(void* memory) noexcept override { ::operator delete (memory, std::align_val_t{64}); }
 
   // --- linear layers -------------------------------------------------------------------------
   std::unique_ptr<Linear<T>> make_linear(int in, int out, LinearUse) override {
@@ -186,11 +186,13 @@ class RefBackend final : public RefAttention<T> {
 
   void to_bf16(std::int64_t count, const T* x, std::uint16_t* y) override {
     for (std::int64_t i = 0; i < count; ++i) {
-      // 8 bits of fraction; an overflow becomes infinity.
+      // 8 bits of fraction, fewer below the normal numbers; an overflow becomes infinity.
       int exponent;
-      const double fraction = std::frexp(static_cast<double>(x[i]), &exponent);
+      const auto value = static_cast<double>(x[i]);
+      std::frexp(value, &exponent);
+      const int last_bit = std::max(exponent, std::numeric_limits<float>::min_exponent) - 8;
       const auto rounded =
-          static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8));
+          static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(value, -last_bit)), last_bit));
       y[i] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) >> 16);
     }
   }

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "m5/error.hpp"
 
@@ -51,7 +52,8 @@ void ThreadPool::run(std::int64_t tiles, const std::function<void(int, std::int6
   std::unique_lock lock(mutex_);
   done_.wait(lock, [this] { return busy_ == 0; });
   work_ = nullptr;
-  if (error_) std::rethrow_exception(error_);
+  // Not kept: what was thrown may live longer than what it speaks of.
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void ThreadPool::worker_loop(int worker) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "base/hold_signals.hpp"
 #include "base/thread_pool.hpp"
 #include "kernels/cpu/onednn.hpp"
 #include "m5/error.hpp"
@@ -45,6 +46,7 @@ class Product {
   }
 
   void run() {
+    const HoldSignals hold;  // the gemm kernels have no stack pointer (kernels/cpu/onednn.cpp)
     matmul_.execute(stream_, arguments_);
     stream_.wait();
   }
@@ -60,10 +62,9 @@ class Product {
 
 struct MeasuredPeak::Impl {
   Impl(int threads, std::vector<Shape> shapes_, bool bf16)
-      : shapes(std::move(shapes_)), pool(threads), start(threads), products(shapes.size()) {
+      : shapes(std::move(shapes_)), pool(threads), products(shapes.size()) {
     for (auto& of_shape : products) of_shape.resize(static_cast<std::size_t>(threads));
     on_every_thread([&](std::size_t worker) {
-      kernels::use_one_thread();
       for (std::size_t s = 0; s < shapes.size(); ++s) {
         products[s][worker] = std::make_unique<Product>(shapes[s], bf16);
         products[s][worker]->run();
@@ -71,18 +72,19 @@ struct MeasuredPeak::Impl {
     });
   }
 
-  // A worker takes one tile and waits in it, so that every worker gets one.
+  // A worker takes one tile and waits in it, so that every worker gets one. Work that may throw
+  // waits for nobody.
   void on_every_thread(const std::function<void(std::size_t worker)>& work) {
     std::barrier<> together(pool.size());
     pool.run(pool.size(), [&](int worker, std::int64_t) {
       together.arrive_and_wait();
+      const kernels::OneThread alone;
       work(static_cast<std::size_t>(worker));
     });
   }
 
   std::vector<Shape> shapes;
   ThreadPool pool;
-  std::barrier<> start;
   std::vector<std::vector<std::unique_ptr<Product>>> products;  // [shape][worker]
 };
 
@@ -109,10 +111,11 @@ double MeasuredPeak::measure(double seconds, Time time) {
     const Shape shape = impl_->shapes[s];
     const double flops = 2.0 * shape.rows * shape.in * shape.out;
     std::vector<double> rate(static_cast<std::size_t>(impl_->pool.size()));
+    const auto product_of = [&](std::size_t worker) { return impl_->products[s][worker].get(); };
+    // Operands into the cache; then all begin at the same time.
+    impl_->on_every_thread([&](std::size_t worker) { product_of(worker)->run(); });
     impl_->on_every_thread([&](std::size_t worker) {
-      Product& product = *impl_->products[s][worker];
-      product.run();  // operands into the cache
-      impl_->start.arrive_and_wait();
+      Product& product = *product_of(worker);
       const double start = now(time);
       double elapsed = 0;
       std::int64_t calls = 0;

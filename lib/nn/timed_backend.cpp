@@ -79,7 +79,7 @@ class TimedBackend final : public Backend<float> {
     backend_.for_tiles(tiles, work);
   }
   void* allocate(std::size_t bytes) override { return backend_.allocate(bytes); }
-  void release(void* memory) override { backend_.release(memory); }
+  void release(void* memory) noexcept override { backend_.release(memory); }
   std::unique_ptr<Linear<float>> make_linear(int in, int out, LinearUse use) override {
     return backend_.make_linear(in, out, use);
   }

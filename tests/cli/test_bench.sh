@@ -81,6 +81,10 @@ for mode, some in (("forward", "attention_query"), ("train", "attention_query_ba
     assert all(r["tokens"] == 3000 and r["threads"] == 2 and r["seconds"] >= 0 for r in rows)
     assert abs(sum(r["share"] for r in rows) - 1) < 0.05
 END
+ok "breakdown, bf16 residual" bench speed --lengths 500 --repeats 1 -@ 1 --breakdown --residual bf16
+check "breakdown, bf16 residual: its roundings" \
+  awk '$3 == "forward" { ++seen[$4] } $3 == "train" && /_bf16/ { bad = 1 }
+    END { exit bad || seen["to_bf16"] != 1 || seen["from_bf16"] != 1 }' .out
 ok "breakdown as a table" bench speed --lengths 500 --repeats 1 --mode forward -@ 1 --breakdown
 check "breakdown: heading" grep -qE '^tokens +threads +mode +operation +seconds +share$' .out
 check "breakdown: what is left" grep -qE '^ +500 +1 +forward +outside +' .out

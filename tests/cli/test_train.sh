@@ -95,8 +95,8 @@ same "all options: resumed = straight" again.safetensors all.safetensors
 equal "all options: resumed log = straight log" "$(untimed again.log)" "$(untimed all.log)"
 
 # --- signals, resume -----------------------------------------------------------------------------
-for signal in TERM INT; do
-  code=$([ $signal = TERM ] && echo 143 || echo 130)
+for signal in TERM INT HUP; do
+  code=$((128 + $(kill -l $signal)))
   rm -f long.*
   long=(train "${shape[@]}" --steps 3000 a.fa b.fa --val v.fa --val-every 500 --val-tokens 1k
     --log long.log -o long.safetensors --checkpoint-every 0 -@1)

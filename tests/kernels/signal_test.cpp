@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
+#include "nn/measured_peak.hpp"
 
 namespace m5::kernels {
 namespace {
@@ -73,6 +74,13 @@ TEST(Signals, MayArriveDuringMatrixProducts) {
   const std::vector<float> expected = products(*backend, 1);
   Alarms alarms;
   while (handled < 300) ASSERT_EQ(products(*backend, 200), expected);
+}
+
+TEST(Signals, MayArriveWhileThePeakIsMeasured) {
+  MeasuredPeak peak(1, false, {{64, 16, 32}});
+  Alarms alarms;
+  handled = 0;
+  while (handled < 300) ASSERT_GT(peak.measure(0.005, MeasuredPeak::Time::kWall), 0);
 }
 
 }  // namespace

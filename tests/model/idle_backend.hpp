@@ -58,7 +58,7 @@ class IdleBackend final : public kernels::Backend<float> {
     step();
     return std::calloc(bytes + 1, 1);
   }
-  void release(void* memory) override { std::free(memory); }
+  void release(void* memory) noexcept override { std::free(memory); }
 
   std::unique_ptr<Linear> make_linear(int, int, LinearUse) override {
     step();
