@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "kernels/backend.hpp"
+#include "m5/error.hpp"
 
 // Of the OpenMP runtime that comes with oneDNN, if there is one.
 extern "C" __attribute__((weak)) void omp_set_num_threads(int);
@@ -25,9 +26,21 @@ std::vector<float> some_values(std::size_t count) {
   return values;
 }
 
+// Skipped where the machine lacks the instruction set that CTest names.
+class Products : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      make_cpu_backend({.threads = 1});
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+};
+
 // The first rows of a product are the same to the bit however many follow. Of the shapes of the
 // preset `base`, the widest, and of one of its sums of 2,048 products.
-TEST(Products, DoNotDependOnTheNumberOfRows) {
+TEST_F(Products, DoNotDependOnTheNumberOfRows) {
   constexpr int kMostRows = 704, kRows = 64;
   for (const auto& [in, out] : {std::pair{512, 2048}, std::pair{2048, 512}, std::pair{512, 512}}) {
     const auto x = some_values(static_cast<std::size_t>(kMostRows) * in);
@@ -51,7 +64,7 @@ TEST(Products, DoNotDependOnTheNumberOfRows) {
 }
 
 // The number of OpenMP threads is the caller's own matter.
-TEST(Products, LeaveTheCallersThreadsAsTheyWere) {
+TEST_F(Products, LeaveTheCallersThreadsAsTheyWere) {
   if (!omp_set_num_threads || !omp_get_max_threads) GTEST_SKIP() << "no OpenMP";
   std::thread([] {
     omp_set_num_threads(3);
