@@ -5,7 +5,7 @@
 #   bash tests/run.sh quick            all but tidy, fuzz and the sanitizers
 #   bash tests/run.sh STAGE...         some of: build unit cli checks man tidy fuzz asan tsan
 #
-# build   the dev preset: -O2, assertions, warnings are errors
+# build   the ci preset: what is installed (-O3, no assertions), with its tests; warnings are errors
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
 # checks  every tests/checks/check_*.sh
@@ -14,6 +14,8 @@
 # fuzz    tests/fuzz/run.sh: some thousand inputs to each reader of files, by libFuzzer
 # asan    AddressSanitizer and UndefinedBehaviorSanitizer: the whole of ctest
 # tsan    ThreadSanitizer: the tests in which several threads work (M5_TSAN_TESTS below)
+#
+# The preset dev is for work by hand: assertions and -O2. Its assertions are on in asan, too.
 #
 # Installs the packages it needs (share/setup/packages.sh); M5_NO_INSTALL=1 installs nothing and says
 # what is missing. The last line is "N passed, N failed"; the exit code is 0 when nothing failed.
@@ -26,6 +28,8 @@ M5_TSAN_TESTS='ThreadPool|Pipeline|OrderedSum|Faults|Pooler|Relations|Golden|Tra
 M5_TSAN_TESTS+='|GenomeStore|Session|Log\.'
 jobs=$(nproc)
 export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
+# Builds of one checkout in several folders share their objects.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
 all_stages=(build unit cli checks man tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
@@ -83,14 +87,14 @@ run_ctest() {
 
 stage_build() {
   local started=$SECONDS
-  if build_preset dev; then record build 1 0 "$started" build/dev; else record build 0 1 "$started"; fi
+  if build_preset ci; then record build 1 0 "$started" build/ci; else record build 0 1 "$started"; fi
 }
 
-stage_unit() { run_ctest unit dev; }
+stage_unit() { run_ctest unit ci; }
 
 stage_cli() {
   local started=$SECONDS log=$logs/cli.log code counts
-  bash tests/cli/run.sh build/dev/tools/m5 >"$log" 2>&1
+  bash tests/cli/run.sh build/ci/tools/m5 >"$log" 2>&1
   code=$?
   counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
   if [ -z "$counts" ]; then
@@ -110,7 +114,7 @@ stage_checks() {
   local started=$SECONDS passed=0 failed=0 check name
   for check in tests/checks/check_*.sh; do
     name=$(basename "$check" .sh)
-    if M5_BUILD=build/dev bash "$check" >"$logs/$name.log" 2>&1; then
+    if M5_BUILD=build/ci bash "$check" >"$logs/$name.log" 2>&1; then
       passed=$((passed + 1))
     else
       failed=$((failed + 1))
@@ -137,7 +141,7 @@ stage_man() {
 
 stage_tidy() {
   local started=$SECONDS
-  if bash tests/checks/tidy.sh build/dev >"$logs/tidy.log" 2>&1; then
+  if bash tests/checks/tidy.sh build/ci >"$logs/tidy.log" 2>&1; then
     record tidy 1 0 "$started"
   else
     grep -E 'warning:|error:' "$logs/tidy.log" | sort -u | head -n 40

@@ -20,7 +20,7 @@ for name in CLI11 nlohmann_json GTest; do
   printf 'set(%s_FOUND TRUE)\nset(%s_VERSION 0.0.1)\n' "$name" "$name" >"$work/old/${name}Config.cmake"
 done
 echo '#define ZLIB_VERSION "0.0.1"' >"$work/old/zlib.h"
-printf '#define OPENSSL_VERSION_%s\n' 'MAJOR  0' 'MINOR  0' 'PATCH  1' >"$work/old/openssl/opensslv.h"
+echo '# define OPENSSL_VERSION_STR "0.0.1"' >"$work/old/openssl/opensslv.h"
 printf '#define DNNL_VERSION_%s\n' 'MAJOR 0' 'MINOR 0' 'PATCH 1' >"$work/old/oneapi/dnnl/dnnl_version.h"
 declare -A stand_in=(
   [htslib]=PKG_CONFIG_PATH [Highway]=PKG_CONFIG_PATH

@@ -27,9 +27,12 @@ if [ $# -gt 0 ]; then
   tests=()
   for name in "$@"; do tests+=("$here/$(basename "$name")"); done
 fi
+# As many files at a time as there are CPUs, through xargs: a job of the shell would ignore SIGINT.
+printf '%s\0' "${tests[@]}" | xargs -0 -P "$(nproc)" -I '{}' \
+  bash -c 'bash "$1" >"$2/$(basename "$1").log" 2>&1' _ '{}' "$scratch"
 passed=0 failed=0
 for test in "${tests[@]}"; do
-  output=$(bash "$test" 2>&1)
+  output=$(cat "$scratch/$(basename "$test").log")
   echo "$output"
   counts=$(tail -n 1 <<<"$output" | sed -nE 's/.*: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
   if [ -z "$counts" ]; then
