@@ -88,6 +88,25 @@ ScoringOptions scoring_of(const ScoreArguments& a) {
   return options;
 }
 
+// Browsers draw a track that says nothing else as one dense line on a scale of their own. The
+// limits leave out about one base in a hundred; means of bins lie closer together.
+std::string track_line(const ScoreArguments& a, const std::string& model) {
+  struct Limits {
+    const char *metric, *bases, *bins;
+  };
+  constexpr Limits kLimits[] = {{"bits", "0:4", "1:2.5"},
+                                {"nll", "0:3", "0.7:1.7"},
+                                {"entropy", "0:2", "1:2"},
+                                {"perplexity", "1:16", "2:5.5"}};
+  std::string line = "track type=bedGraph name=\"m5 " + a.metric + "\" description=\"m5 " +
+                     a.metric + ", " + model + "\" visibility=full autoScale=off";
+  for (const Limits& limits : kLimits) {
+    if (a.metric != limits.metric) continue;
+    line += std::string(" viewLimits=") + (a.bin > 1 ? limits.bins : limits.bases);
+  }
+  return line;
+}
+
 std::vector<std::string> header_of(const ScoreArguments& a, const Model& model,
                                    const ScoringOptions& scoring, int argc, char** argv) {
   std::string settings = a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
@@ -243,8 +262,7 @@ int cmd_score(int argc, char** argv) {
   sink_options.digits = a.digits;
   sink_options.header = header_of(a, model, scoring, argc, argv);
   if (a.track_line) {
-    sink_options.track_line = "track type=bedGraph name=\"m5 " + a.metric + "\" description=\"m5 " +
-                              a.metric + ", " + model.config.name + "\"";
+    sink_options.track_line = track_line(a, model.config.name);
   }
   const std::unique_ptr<ScoreSink> sink = make_score_sink(a.format, sink_options);
   std::unique_ptr<OutputFile> sizes;

@@ -26,4 +26,17 @@ near lambda.json accuracy 0.385675 1e-4
 ok "lambda in bf16" score --precision bf16 --summary bf16.json -o bf16.bedgraph "$lambda"
 near bf16.json mean_bits 1.855828 2e-3
 
+# Limits within which most values lie: else a browser shows a block, or nothing.
+zcat "$SOURCE/share/examples/lambda.fa.gz" | head -n 50 >start.fa
+for bin in '' '--bin 100'; do
+  for metric in bits nll entropy perplexity; do
+    ok "track of $metric $bin" score --track-line --no-header --metric $metric $bin start.fa
+    limits=$(sed -nE '1s/^track .* visibility=full autoScale=off viewLimits=([0-9.]+):([0-9.]+)$/\1 \2/p' .out)
+    read -r low high <<<"$limits"
+    check "$metric $bin: most values are within viewLimits=$low:$high" awk -v low="$low" -v high="$high" \
+      'NR > 1 { ++n; in_it += $4 >= low && $4 <= high }
+       END { exit !(low != "" && low < high && n >= 30 && in_it > 0.95 * n) }' .out
+  done
+done
+
 finish
