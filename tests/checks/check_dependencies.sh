@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A dependency that is too old ends the configuration with a line that names it, its version and the
-# one that is needed; README.md and conda-recipe/meta.yaml name the same minimum versions.
+# one that is needed; README.md and conda-recipe/meta.yaml name the same minimum versions, and
+# THIRD_PARTY.md the licence.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 work=$(mktemp -d)
@@ -43,6 +44,8 @@ while read -r name minimum; do
     grep -qE "^ +- ${conda[$name]} >=$minimum( |$)" conda-recipe/meta.yaml ||
       problem "conda-recipe/meta.yaml: no '${conda[$name]} >=$minimum'"
   fi
+  [ "$name" = GoogleTest ] || grep -qE "^\| $name \|" THIRD_PARTY.md ||
+    problem "THIRD_PARTY.md: no row for $name"
   option=${stand_in[$name]:-}
   [ -z "$option" ] && { problem "no stand-in for $name"; continue; }
   cp "$work/cache" "$work/build/CMakeCache.txt"

@@ -13,7 +13,7 @@ libdir=$(sed -n 's/^CMAKE_INSTALL_LIBDIR:[A-Z]*=//p' "$build/CMakeCache.txt")
 for file in bin/m5 "$libdir/libm5.so" "$libdir/libm5.so.0" include/m5/session.hpp include/m5/model.hpp \
   "$libdir/cmake/m5/m5Config.cmake" "$libdir/cmake/m5/m5ConfigVersion.cmake" "$libdir/pkgconfig/m5.pc" \
   share/man/man1/m5.1 share/man/man1/m5-score.1 share/man/man5/m5-model.5 \
-  share/m5/models/m5-nano.safetensors share/m5/examples/lambda.fa.gz share/m5/MODEL_CARD.md \
+  share/m5/models/m5-nano.safetensors share/m5/examples/lambda.fa.gz share/m5/MODEL_CARD.md share/m5/THIRD_PARTY.md \
   share/m5/workflows/snakemake share/m5/completion share/m5/presets \
   share/bash-completion/completions/m5; do
   [ -e "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
