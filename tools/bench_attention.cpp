@@ -292,6 +292,7 @@ int bench_attention(int argc, char** argv) {
   add_bench_options(app, options);
   if (!parse_bench(app, argc, argv, options)) return 0;
   const std::vector<std::int64_t> sizes = parse_lengths(lengths, false);
+  check_bench_paths(options, files);
 
   const Model model = bench_model(options);
   const ModelConfig& c = model.config;

@@ -42,13 +42,17 @@ void warn_overlap(const std::vector<std::string>& evaluated,
 
 }  // namespace
 
+std::vector<std::string> baseline_files(const BaselineOptions& options) {
+  std::vector<std::string> files = options.files;
+  if (options.list.empty()) return files;
+  for (auto& file : read_file_list(options.list)) files.push_back(std::move(file));
+  return files;
+}
+
 std::optional<KmerBaseline> load_baseline(const BaselineOptions& options,
                                           const CommonOptions& common,
                                           const std::vector<std::string>& evaluated) {
-  std::vector<std::string> files = options.files;
-  if (!options.list.empty()) {
-    for (auto& file : read_file_list(options.list)) files.push_back(std::move(file));
-  }
+  const std::vector<std::string> files = baseline_files(options);
   if (files.empty() && options.cache.empty()) return std::nullopt;
   warn_overlap(evaluated, files);
   KmerBaseline baseline;

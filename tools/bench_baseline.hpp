@@ -16,6 +16,9 @@ struct BaselineOptions {
   std::string cache;               // --baseline-cache
 };
 
+// --baseline-train and what --baseline-list names. Throws Error(kInput) or Error(kIo).
+std::vector<std::string> baseline_files(const BaselineOptions& options);
+
 // None without training files and cache. Warns when one of the files that are evaluated was trained
 // on. Throws Error(kInput) or Error(kIo) naming the file; a cache that cannot be used is counted
 // anew where there are training files, and Error(kInput) where there are none.

@@ -225,7 +225,9 @@ void parse_options(CLI::App& app, LossOptions& options) {
   app.add_flag("--baseline-only", options.baseline_only, "no model, the baseline alone");
   app.add_option("--mask-rate", options.mask.rate, "share of positions to choose (default 0.15)")
       ->option_text("SHARE");
-  app.add_option("--seed", options.seed, "of the chosen positions (default 1)")->option_text("INT");
+  app.add_option("--seed", options.seed, "of the chosen positions (default 1)")
+      ->option_text("INT")
+      ->check(whole_number);
   add_threads(app, options.bench.common);
   add_device(app, options.bench.common);
   add_topology(app, options.bench.common);
@@ -254,6 +256,18 @@ void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& b
   }
 }
 
+void check_loss_paths(const LossOptions& options) {
+  std::vector<std::string> sequences = options.files;
+  for (std::string& file : baseline_files(options.baseline)) sequences.push_back(std::move(file));
+  const std::string& cache = options.baseline.cache;
+  check_bench_paths(options.bench, sequences, {{"--baseline-list", options.baseline.list}},
+                    {{"--baseline-cache", cache}});
+  if (!cache.empty() && !KmerBaseline::may_save(cache)) {
+    throw Error(ErrorKind::kUsage, "--baseline-cache: " + cache +
+                                       ": is no k-mer table of m5, and would be replaced by one");
+  }
+}
+
 }  // namespace
 
 int bench_loss(int argc, char** argv) {
@@ -268,6 +282,7 @@ int bench_loss(int argc, char** argv) {
   }
   const std::vector<std::int64_t> lengths = parse_lengths(options.lengths, true);
 
+  check_loss_paths(options);
   // What can fail fast comes first; counting takes longest.
   Model model;
   std::unique_ptr<Session> session;

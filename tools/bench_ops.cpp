@@ -99,6 +99,7 @@ int bench_ops(int argc, char** argv) {
     throw Error(ErrorKind::kUsage, "--filter: no operation has '" + filter + "' in its name");
   }
   const SessionOptions session = session_options(options.common);
+  require_writable(options.common.output);
   const auto backend = make_backend(session.device, 1, session.precision);
   const bool bf16 = session.precision == Precision::kBf16 && session.device != "ref";
 

@@ -107,17 +107,42 @@ bool parse_bench(CLI::App& app, int argc, char** argv, BenchOptions& options) {
   return true;
 }
 
+namespace {
+
+// Empty: none, but fresh parameters.
+std::string model_path(const BenchOptions& options) {
+  if (!options.preset.empty()) return "";
+  if (!options.common.model.empty()) return options.common.model;
+  try {
+    return default_model_path();
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+}  // namespace
+
+void check_bench_paths(const BenchOptions& options, const std::vector<std::string>& sequences,
+                       const std::vector<NamedPath>& more_inputs,
+                       const std::vector<NamedPath>& more_outputs) {
+  std::vector<NamedPath> outputs = {{"--output", options.common.output}};
+  outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
+  std::vector<NamedPath> inputs = {{"--model", model_path(options)}};
+  for (const std::string& file : sequences) inputs.push_back({"sequences", file});
+  inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
+  check_paths(outputs, inputs);
+  require_readable(sequences);
+  for (const NamedPath& output : outputs) {
+    if (!output.path.empty()) require_writable(output.path);
+  }
+}
+
 Model bench_model(const BenchOptions& options) {
   if (!options.preset.empty()) return initial_model(ModelConfig::preset(options.preset), 1);
-  if (!options.common.model.empty()) return load_model(options.common.model);
-  std::string path;
-  try {
-    path = default_model_path();
-  } catch (const Error&) {
-    log_warning("no bundled model: fresh parameters of preset nano are used");
-    return initial_model(ModelConfig::preset("nano"), 1);
-  }
-  return load_model(path);
+  const std::string path = model_path(options);
+  if (!path.empty()) return load_model(path);
+  log_warning("no bundled model: fresh parameters of preset nano are used");
+  return initial_model(ModelConfig::preset("nano"), 1);
 }
 
 void describe_run(BenchReport& report, const std::string& command) {

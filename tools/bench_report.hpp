@@ -9,6 +9,7 @@
 #include "kernels/backend.hpp"
 #include "m5/model.hpp"
 #include "tools/options.hpp"
+#include "tools/paths.hpp"
 
 namespace m5 {
 
@@ -51,6 +52,11 @@ void add_bench_options(CLI::App& app, BenchOptions& options);
 void add_bench_output(CLI::App& app, BenchOptions& options);  // those about what is printed
 // Every option has a default: no argument at all is a valid command line. False after --help.
 bool parse_bench(CLI::App& app, int argc, char** argv, BenchOptions& options);
+// Looks at what the command reads and writes, before it works: check_paths of these, -o and the
+// model; that `sequences` and more can be opened, and -o written.
+void check_bench_paths(const BenchOptions& options, const std::vector<std::string>& sequences = {},
+                       const std::vector<NamedPath>& more_inputs = {},
+                       const std::vector<NamedPath>& more_outputs = {});
 // --preset with fresh parameters, or the model of -m, or the bundled one; without one, preset nano.
 Model bench_model(const BenchOptions& options);
 // m5 version, command; model (name, file, sha256); device and, of a CPU, the instruction set

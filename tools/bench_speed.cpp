@@ -279,6 +279,7 @@ int bench_speed(int argc, char** argv) {
                 "--device ref: the reference is an oracle, its speed means nothing");
   }
 
+  check_bench_paths(options);
   const Model model = bench_model(options);
   BenchReport report;
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);

@@ -116,7 +116,18 @@ int cmd_embed(int argc, char** argv) {
     throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
   }
   RegionSelector selector(plan.regions);
-  FeatureTable features(a.units);
+  if (!selector.empty()) check_regions(plan, a.common);
+  FeatureTable features(a.units, a.common.allow_no_eof);
+  if (a.units.per == "feature" && can_be_read_twice(plan.files)) {
+    FeatureTable trial = features;
+    std::vector<Unit> units;
+    for_each_name(plan.files, a.common,
+                  [&](const std::string& name, std::int64_t length, bool circular) {
+                    trial.units(name, length, circular, 0, units);
+                    units.clear();
+                  });
+    trial.require_all();
+  }
 
   const Model model = open_model(a.common);
   if (a.units.layer > model.config.layers) {

@@ -226,11 +226,6 @@ int cmd_score(int argc, char** argv) {
   declare(app, a);
   if (!parse_command_line(app, argc, argv)) return 0;
   check_common(a.common, "score");
-  for (const char* option : {"--summary", "--chrom-sizes"}) {
-    if (app.count(option) > 0 && app.get_option(option)->as<std::string>().empty()) {
-      throw Error(ErrorKind::kUsage, std::string(option) + ": the name is empty");
-    }
-  }
   if (a.format.empty()) a.format = score_format_of(a.common.output);
   if (a.format == "tsv" && app.count("--metric") > 0) {
     throw Error(ErrorKind::kUsage, "--metric has no meaning with -O tsv, which has probabilities");
@@ -239,9 +234,14 @@ int cmd_score(int argc, char** argv) {
     throw Error(ErrorKind::kUsage, "--unmasked is one pass: it takes no --passes");
   }
   if (!a.summary.empty()) check_summary_path(a.summary);
+  if (has_bgzf_suffix(a.chrom_sizes)) {
+    throw Error(ErrorKind::kUsage,
+                "--chrom-sizes: " + a.chrom_sizes + ": is written as plain text");
+  }
   const InputPlan plan =
       open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
   RegionSelector selector(plan.regions);
+  if (!selector.empty()) check_regions(plan, a.common);
   const Model model = open_model(a.common);
   ScoringOptions scoring = scoring_of(a);
   scoring.memory = memory_is_on(a.common, model);
@@ -306,13 +306,13 @@ int cmd_score(int argc, char** argv) {
   pipeline.run([&](InputBatch& batch) { return reader.next(batch); }, compute,
                [&](const Scored& scored) { writer.write(scored); });
   selector.finish();
-  // All bytes are with the system before the first file gets its name: a full disk leaves none.
-  sink->flush();
-  if (summary_file) write_summary(summary, *summary_file);
-  if (sizes) sizes->flush();
-  sink->commit();
-  if (sizes) sizes->commit();
-  if (summary_file) summary_file->commit();
+  std::vector<OutputFile*> files = sink->finish();
+  if (sizes) files.push_back(sizes.get());
+  if (summary_file) {
+    write_summary(summary, *summary_file);
+    files.push_back(summary_file.get());
+  }
+  commit_all(files);
   log_detail("scored " + with_commas(std::llround(scored_rows)) + " nt");
   return 0;
 }

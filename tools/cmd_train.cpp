@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "m5/session.hpp"
 #include "tools/commands.hpp"
 #include "tools/options.hpp"
+#include "tools/paths.hpp"
 #include "tools/progress.hpp"
 #include "tools/train_options.hpp"
 #include "train/trainer.hpp"
@@ -179,9 +181,6 @@ class Reporter {
   std::unique_ptr<Progress> progress_;
 };
 
-// A run of hours must not fail at its first checkpoint or its end for want of a directory.
-void check_writable(const std::string& path) { const OutputFile trial(path); }
-
 void check_checkpoint(const Options& o) {
   const bool exists = access(o.checkpoint.c_str(), F_OK) == 0;
   if (exists && !o.resume) {
@@ -246,12 +245,31 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
   std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
 }
 
+void check_files(const Options& o, const std::vector<std::string>& files) {
+  std::vector<NamedPath> inputs = {{"--list", o.list}, {"--config", o.config}, {"--init", o.init}};
+  for (const std::string& file : files) inputs.push_back({"sequences", file});
+  for (const std::string& file : o.validation_files) inputs.push_back({"--val", file});
+  // The checkpoint is removed in the end: were it also the model, nothing would be left.
+  check_paths({{"--output", o.common.output}, {"--checkpoint", o.checkpoint}, {"--log", o.log}},
+              inputs);
+  require_readable(files);
+  require_readable(o.validation_files);
+}
+
 int train(Options& o) {
-  if (!o.common.dry_run) check_checkpoint(o);
   std::vector<std::string> files = o.files;
   if (!o.list.empty()) {
     const std::vector<std::string> listed = read_file_list(o.list);
     files.insert(files.end(), listed.begin(), listed.end());
+  }
+  check_files(o, files);
+  std::optional<FileLock> lock;
+  if (!o.common.dry_run) {
+    // A run of hours must not fail at its first checkpoint or its end for want of a directory.
+    require_writable(o.common.output);
+    if (!is_stream(o.checkpoint)) lock.emplace(follow_links(o.checkpoint) + ".lock");
+    check_checkpoint(o);
+    require_writable(o.checkpoint);
   }
   warn_shared_files(files, o.validation_files);
   Model model = starting_model(o);
@@ -280,8 +298,6 @@ int train(Options& o) {
     return 0;
   }
   check_memory(o, plan, limit);
-  check_writable(o.common.output);
-  check_writable(o.checkpoint);
   if (o.init.empty()) {
     model.parameters = initial_model(model.config, o.settings.seed).parameters;
   } else {

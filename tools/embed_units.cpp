@@ -8,9 +8,9 @@
 
 namespace m5 {
 
-FeatureTable::FeatureTable(const EmbedUnits& choice) : path_(choice.features) {
+FeatureTable::FeatureTable(const EmbedUnits& choice, bool allow_no_eof) : path_(choice.features) {
   if (choice.features.empty()) return;
-  features_ = read_features(choice.features, choice.feature_type);
+  features_ = read_features(choice.features, choice.feature_type, allow_no_eof);
   if (features_.empty()) {
     throw Error(ErrorKind::kInput,
                 path_ + ": no features" +
@@ -22,21 +22,20 @@ FeatureTable::FeatureTable(const EmbedUnits& choice) : path_(choice.features) {
   for (std::size_t i = 0; i < features_.size(); ++i) by_name_[features_[i].seqid].push_back(i);
 }
 
-void FeatureTable::units(const InputRecord& record, std::int64_t sequence,
-                         std::vector<Unit>& units) {
-  const auto found = by_name_.find(record.name);
+void FeatureTable::units(const std::string& record, std::int64_t length, bool circular,
+                         std::int64_t sequence, std::vector<Unit>& units) {
+  const auto found = by_name_.find(record);
   if (found == by_name_.end()) return;
-  const auto length = static_cast<std::int64_t>(record.tokens.size());
   for (const std::size_t i : found->second) {
     const Feature& feature = features_[i];
     if (taken_[i] != 0) continue;
     taken_[i] = 1;
-    const bool fits = feature.end <= length || (record.circular && feature.begin < length &&
-                                                feature.end - feature.begin <= length);
+    const bool fits = feature.end <= length ||
+                      (circular && feature.begin < length && feature.end - feature.begin <= length);
     if (!fits) {
       throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
                                          ": feature '" + feature.name + "' ends at " +
-                                         std::to_string(feature.end) + ", record '" + record.name +
+                                         std::to_string(feature.end) + ", record '" + record +
                                          "' at " + std::to_string(length));
     }
     Unit& unit = units.emplace_back();
@@ -50,13 +49,18 @@ void FeatureTable::keep(const Unit& unit, std::int64_t bases, const std::vector<
   bases_[unit.feature] = bases;
 }
 
+void FeatureTable::require_all() const {
+  for (std::size_t i = 0; i < features_.size(); ++i) {
+    if (taken_[i] != 0) continue;
+    throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(features_[i].line) +
+                                       ": no record '" + features_[i].seqid + "' in the input");
+  }
+}
+
 void FeatureTable::write(EmbedSink& sink) const {
+  require_all();
   for (std::size_t i = 0; i < features_.size(); ++i) {
     const Feature& feature = features_[i];
-    if (rows_[i].empty()) {
-      throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
-                                         ": no record '" + feature.seqid + "' in the input");
-    }
     name_file(path_, [&] {
       sink.add({feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
                rows_[i].data());
@@ -88,7 +92,8 @@ std::vector<Unit> Embedder::units_of(const InputBatch& batch) {
     const InputRecord& record = batch.records[i];
     const auto sequence = static_cast<std::int64_t>(i);
     if (choice_.per == "feature") {
-      features_.units(record, sequence, units);
+      features_.units(record.name, static_cast<std::int64_t>(record.tokens.size()), record.circular,
+                      sequence, units);
       continue;
     }
     for (const Interval& interval : intervals_of(record)) {

@@ -37,14 +37,17 @@ struct Unit {
 // are none, and as read_features. units() and keep() may run on different threads.
 class FeatureTable {
  public:
-  explicit FeatureTable(const EmbedUnits& choice);
+  FeatureTable(const EmbedUnits& choice, bool allow_no_eof);
 
   bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
   // Adds the units of this record; of records of one name the first counts.
-  void units(const InputRecord& record, std::int64_t sequence, std::vector<Unit>& units);
+  void units(const std::string& record, std::int64_t length, bool circular, std::int64_t sequence,
+             std::vector<Unit>& units);
   void keep(const Unit& unit, std::int64_t bases, const std::vector<float>& values);
   const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
-  // All rows in the order of the file. Throws if a feature's record never came.
+  // Throws Error(kInput) if a feature's record never came.
+  void require_all() const;
+  // All rows in the order of the file, after require_all().
   void write(EmbedSink& sink) const;
 
  private:

@@ -31,6 +31,10 @@ bool named_like_sequences(const std::string& path) {
   return false;
 }
 
+bool is_circular(const SequenceRecord& record, const CommonOptions& options) {
+  return !options.linear && (options.circular || record.circular);
+}
+
 }  // namespace
 
 void add_input_arguments(CLI::App& app, InputArguments& arguments) {
@@ -46,7 +50,7 @@ void add_input_arguments(CLI::App& app, InputArguments& arguments) {
       ->option_text("BED");
 }
 
-InputPlan plan_input(const InputArguments& arguments) {
+InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof) {
   InputPlan plan;
   int streams = 0;
   for (const std::string& argument : arguments.positional) {
@@ -61,7 +65,7 @@ InputPlan plan_input(const InputArguments& arguments) {
   if (streams > 1) throw Error(ErrorKind::kUsage, "- (stdin) can be read once only");
   for (const std::string& text : arguments.regions) plan.regions.push_back(parse_region(text));
   if (!arguments.regions_file.empty()) {
-    const std::vector<Region> more = read_bed_regions(arguments.regions_file);
+    const std::vector<Region> more = read_bed_regions(arguments.regions_file, allow_no_eof);
     plan.regions.insert(plan.regions.end(), more.begin(), more.end());
   }
   return plan;
@@ -97,7 +101,7 @@ bool BatchReader::next_record(InputRecord& record) {
       log_warning(record.file + ": record '" + record.name + "': U is read as T");
       warned_u_ = true;
     }
-    record.circular = !options_.linear && (options_.circular || raw_.circular);
+    record.circular = is_circular(raw_, options_);
     file_index_ = raw_.file_index;
     if (raw_.bases.capacity() > (std::size_t{1} << 24)) std::string().swap(raw_.bases);
     if (options_.context == "record" && keep_ && !keep_(record.name)) continue;
@@ -143,40 +147,10 @@ bool BatchReader::next(InputBatch& batch) {
   return !batch.records.empty();
 }
 
-void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs) {
-  const auto is_stdout = [](const std::string& path) {
-    return path == "-" || path == "/dev/stdout";
-  };
-  const auto is_special = [](const std::string& path) {  // nothing is lost by writing to it
-    struct stat status;
-    return stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
-  };
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const NamedPath& output = outputs[i];
-    for (std::size_t j = 0; j < i; ++j) {
-      const NamedPath& other = outputs[j];
-      const bool same = is_stdout(output.path) || is_stdout(other.path)
-                            ? is_stdout(output.path) && is_stdout(other.path)
-                            : !is_special(output.path) && same_file(output.path, other.path);
-      if (same) {
-        throw Error(ErrorKind::kUsage,
-                    other.what + " and " + output.what + " are the same file: " + output.path);
-      }
-    }
-    if (is_stdout(output.path) || is_special(output.path)) continue;
-    for (const NamedPath& input : inputs) {
-      if (input.path != "-" && same_file(output.path, input.path)) {
-        throw Error(ErrorKind::kUsage, output.what + ": " + output.path + " is also an input (" +
-                                           input.what + "), which it would replace");
-      }
-    }
-  }
-}
-
 InputPlan open_input(const InputArguments& arguments, const CommonOptions& options,
                      const std::vector<NamedPath>& more_outputs,
                      const std::vector<NamedPath>& more_inputs) {
-  InputPlan plan = plan_input(arguments);
+  InputPlan plan = plan_input(arguments, options.allow_no_eof);
   std::vector<NamedPath> outputs = {{"--output", options.output}};
   outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
   std::vector<NamedPath> inputs;
@@ -184,11 +158,38 @@ InputPlan open_input(const InputArguments& arguments, const CommonOptions& optio
   inputs.push_back({"--regions-file", arguments.regions_file});
   inputs.push_back({"--model", options.model.empty() ? default_model_path() : options.model});
   inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
-  const auto unnamed = [](const NamedPath& path) { return path.path.empty(); };
-  std::erase_if(outputs, unnamed);
-  std::erase_if(inputs, unnamed);
   check_paths(outputs, inputs);
+  require_readable(plan.files);
   return plan;
+}
+
+bool can_be_read_twice(const std::vector<std::string>& files) {
+  return std::all_of(files.begin(), files.end(), [](const std::string& file) {
+    struct stat status;
+    return file != "-" && stat(file.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+  });
+}
+
+void for_each_name(
+    const std::vector<std::string>& files, const CommonOptions& options,
+    const std::function<void(const std::string& name, std::int64_t length, bool circular)>& visit) {
+  const QuietLog quiet;  // the second reading tells what there is to tell
+  SequenceReader reader(files, {.skip_empty = options.skip_empty,
+                                .allow_no_eof = options.allow_no_eof,
+                                .warn_duplicates = false});
+  for (SequenceRecord record; reader.next(record);) {
+    visit(record.name, static_cast<std::int64_t>(record.bases.size()),
+          is_circular(record, options));
+  }
+}
+
+void check_regions(const InputPlan& plan, const CommonOptions& options) {
+  if (!can_be_read_twice(plan.files)) return;
+  RegionSelector selector(plan.regions);
+  for_each_name(plan.files, options, [&](const std::string& name, std::int64_t length, bool) {
+    selector.select(name, length);
+  });
+  selector.finish();
 }
 
 std::string batch_name(const InputBatch& batch) {

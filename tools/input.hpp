@@ -15,6 +15,7 @@
 #include "m5/error.hpp"
 #include "m5/session.hpp"
 #include "tools/options.hpp"
+#include "tools/paths.hpp"
 
 namespace m5 {
 
@@ -33,7 +34,7 @@ struct InputPlan {
   std::vector<std::string> files;
   std::vector<Region> regions;
 };
-InputPlan plan_input(const InputArguments& arguments);
+InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof);
 
 struct InputRecord {
   std::string file, name;
@@ -82,18 +83,22 @@ class BatchReader {
   std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
 };
 
-// A file a command writes or reads, and the option it came by, for messages.
-struct NamedPath {
-  std::string what, path;
-};
-// Refuses, with Error(kUsage), two outputs of one name and an output that is an input. Standard
-// output counts as one file; devices and pipes are read and written freely.
-void check_paths(const std::vector<NamedPath>& outputs, const std::vector<NamedPath>& inputs);
 // The input plan of a command, after check_paths of all it writes (--output and more_outputs) and
-// reads (sequences, regions, model and more_inputs). An empty name stands for no file.
+// reads (sequences, regions, model and more_inputs), and require_readable of the sequences.
 InputPlan open_input(const InputArguments& arguments, const CommonOptions& options,
                      const std::vector<NamedPath>& more_outputs,
                      const std::vector<NamedPath>& more_inputs = {});
+
+// Whether all are regular files: then names that are asked for and lengths are looked at in a first
+// reading, before anything is computed. Of a stream they are known at its end.
+bool can_be_read_twice(const std::vector<std::string>& files);
+// That reading; throws as SequenceReader does.
+void for_each_name(
+    const std::vector<std::string>& files, const CommonOptions& options,
+    const std::function<void(const std::string& name, std::int64_t length, bool circular)>& visit);
+
+// Throws Error(kInput) for a region that no record has, where that can be known beforehand.
+void check_regions(const InputPlan& plan, const CommonOptions& options);
 
 // Bytes of the program, its libraries, the records of a batch, and those of the next one, which is
 // read meanwhile, beside what the model takes. (A next one that is longer needs more when its own

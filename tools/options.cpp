@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <string_view>
 
 #include "base/log.hpp"
 #include "base/system.hpp"
@@ -99,7 +100,7 @@ void add_dry_run(CLI::App& app, CommonOptions& options) {
   app.add_flag("--dry-run", options.dry_run,
                "print rows, memory in bytes and expected time on stdout, then stop");
   add_size(app, "--max-memory", options.max_memory,
-           "refuse to take more bytes than this (default: what is available)");
+           "refuse to take more bytes than this (default: what is available)", 1);
 }
 
 void add_verbosity(CLI::App& app, CommonOptions& options) {
@@ -172,10 +173,40 @@ void prepare_app(CLI::App& app, const std::string& word, const std::string& desc
   app.get_formatter()->column_width(34);
 }
 
+std::string whole_number(const std::string& text) {
+  const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+  return digits && text.size() <= 18 ? "" : "'" + text + "' is not a whole number below 10^18";
+}
+
+namespace {
+
+[[noreturn]] void refuse_empty(const std::string& option) {
+  throw Error(ErrorKind::kUsage, option + ": the value is empty");
+}
+
+// CLI11 takes the next argument for the value of "--option=".
+void refuse_bare_equals(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.starts_with("--") && argument.find('=') == argument.size() - 1) {
+      refuse_empty(std::string(argument.substr(0, argument.size() - 1)));
+    }
+  }
+}
+
+}  // namespace
+
 bool parse_command_line(CLI::App& app, int argc, char** argv) {
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
     throw Error(ErrorKind::kUsage, "no input given");
+  }
+  refuse_bare_equals(argc, argv);
+  for (CLI::Option* option : app.get_options()) {
+    const bool one = option->get_items_expected_max() == 1;
+    if (one && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) {
+      option->take_last();
+    }
   }
   try {
     app.parse(argc, argv);
@@ -186,14 +217,18 @@ bool parse_command_line(CLI::App& app, int argc, char** argv) {
     throw Error(ErrorKind::kUsage,
                 std::string(error.what()) + " (see " + app.get_name() + " --help)");
   }
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& value : option->results()) {
+      if (!value.empty()) continue;
+      const auto& names = option->get_lnames();
+      refuse_empty(names.empty() ? option->get_name() : "--" + names[0]);
+    }
+  }
   return true;
 }
 
 void check_common(CommonOptions& options, const std::string& word) {
   set_log(options.verbosity, word);
-  if (options.output.empty()) {
-    throw Error(ErrorKind::kUsage, "--output: the name is empty (- is standard output)");
-  }
   if (options.circular && options.linear) {
     throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
   }

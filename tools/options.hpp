@@ -54,6 +54,8 @@ CLI::Option* add_size(CLI::App& app, const std::string& name, std::int64_t& valu
 // The same for a comma-separated list.
 CLI::Option* add_sizes(CLI::App& app, const std::string& name, std::vector<std::int64_t>& values,
                        const std::string& help, std::int64_t least = 0);
+// A check of CLI11: it would wrap a negative or too large number around.
+std::string whole_number(const std::string& text);
 // An option that takes exactly one argument each time and may be given several times; it never
 // swallows the files that follow it.
 CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
@@ -62,8 +64,8 @@ CLI::Option* add_repeatable(CLI::App& app, const std::string& name,
 // Sets up `app` as the parser of `m5 WORD`.
 void prepare_app(CLI::App& app, const std::string& word, const std::string& description);
 // Parses; prints the help on stdout and returns false when that was asked for, and with no argument
-// at all prints it on stderr and throws. Throws Error(kUsage) with one line. Call
-// check_common afterwards.
+// at all prints it on stderr and throws. An option that is given again takes the last value. Throws
+// Error(kUsage) with one line, also for an empty value. Call check_common afterwards.
 bool parse_command_line(CLI::App& app, int argc, char** argv);
 // Contradictions between common options: Error(kUsage). Sets up the log for `m5 WORD` and puts what
 // was chosen in the place of --precision auto.

@@ -11,12 +11,6 @@
 namespace m5 {
 namespace {
 
-// CLI11 would wrap a negative or too large number around.
-std::string whole_number(const std::string& text) {
-  const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
-  return digits && text.size() <= 18 ? "" : "'" + text + "' is not a whole number below 10^18";
-}
-
 void parse_shares(const std::string& text, MaskOptions& mask) {
   double* const shares[] = {&mask.masked, &mask.substituted, &mask.kept};
   const char* at = text.data();
@@ -148,11 +142,6 @@ void check_train_options(TrainOptions& o) {
   if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";
   refuse_pipe(o.common.output);
   refuse_pipe(o.checkpoint);
-  // The checkpoint is removed in the end: were it also the model, nothing would be left.
-  if (same_file(o.checkpoint, o.common.output) || same_file(o.log, o.common.output) ||
-      same_file(o.log, o.checkpoint)) {
-    throw Error(ErrorKind::kUsage, "--output, --checkpoint and --log must be different files");
-  }
 }
 
 }  // namespace m5

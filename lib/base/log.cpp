@@ -23,6 +23,9 @@ void set_log(int verbosity, const std::string& command) {
   g_prefix = command.empty() ? "m5: " : "m5 " + command + ": ";
 }
 
+QuietLog::QuietLog() : before_(g_verbosity) { g_verbosity = std::min(before_, 1); }
+QuietLog::~QuietLog() { g_verbosity = before_; }
+
 bool log_enabled(LogLevel level) { return static_cast<int>(level) <= g_verbosity; }
 
 void log_line(LogLevel level, const std::string& message) {

@@ -12,6 +12,18 @@ inline constexpr int kDefaultVerbosity = 3;
 // verbosity is clamped to 0..5; command may be empty (prefix "m5: ").
 void set_log(int verbosity, const std::string& command);
 bool log_enabled(LogLevel level);
+
+// While one lives, errors alone are told: of work that is done a second time.
+class QuietLog {
+ public:
+  QuietLog();
+  ~QuietLog();
+  QuietLog(const QuietLog&) = delete;
+  QuietLog& operator=(const QuietLog&) = delete;
+
+ private:
+  int before_;
+};
 // One line, whatever the message holds (printable() of base/text.hpp), written with one system
 // call; safe from several threads.
 void log_line(LogLevel level, const std::string& message);

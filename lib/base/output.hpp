@@ -3,13 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/temporaries.hpp"
+
 namespace m5 {
 
 // A regular file is written under a temporary name in the same directory and renamed by commit().
+// Names that cannot be given (too long, no such directory, not writable) are found when it opens.
 // "-" (and /dev/stdout) is standard output; an existing path that is no regular file (/dev/null, a
 // FIFO) is written in place. Every member but the destructor throws Error(kIo) with path and
 // reason. SIGPIPE is left alone, so that a closed pipe ends the process quietly.
@@ -27,40 +31,47 @@ class OutputFile {
   // Hands what is buffered to the system now (BGZF: ends the block), for readers of a pipe.
   void flush();
   // True if write_at works: plain format into a regular file.
-  bool seekable() const { return !temporary_.empty() && format_ == Format::kPlain; }
+  bool seekable() const { return !target_.empty() && format_ == Format::kPlain; }
   // Overwrites bytes already written, such as a header whose counts are known at the end.
   void write_at(std::int64_t offset, const void* data, std::size_t size);
-  // Flush, fsync, close, rename, fsync of the directory. Nothing may be written afterwards.
+  // commit_all of this one alone.
   void commit();
 
   const std::string& path() const { return path_; }  // as given
   std::int64_t bytes() const { return bytes_; }      // given to write(), before compression
 
  private:
-  void open_temporary();
+  friend void commit_all(std::span<OutputFile* const> files);
+
+  void finish();          // all bytes are with the system, synchronised
+  void take_name();       // of a regular file
+  bool give_name_back();  // undoes that; false if it cannot be
+  void sync_directory();
   void write_out(const void* data, std::size_t size);
   void write_block(const void* data, std::size_t size);
   void flush_buffer();
   void discard() noexcept;
   [[noreturn]] void fail(const char* action, int error);
 
-  std::string path_, target_, temporary_;
+  std::string path_, target_;  // target_: what the links of path_ lead to; empty: not renamed
   Format format_;
+  Temporary temporary_, previous_;  // previous_: a second name of the file that is replaced
   int fd_ = -1;
-  int slot_ = -1;  // in the registry of temporaries
-  bool committed_ = false, standard_output_ = false;
+  bool finished_ = false, named_ = false, replaces_ = false, standard_output_ = false;
   std::int64_t bytes_ = 0;
   std::vector<char> buffer_, block_;
 };
 
+// Flush, fsync, and a checked close of all, then the names of all, then fsync of their directories.
+// Nothing may be written afterwards. Throws Error(kIo), with the names as they were before:
+// what a file replaced is kept until the end. What went to a stream cannot be taken back, nor, on a
+// file system without hard links, a replaced file; the message says which.
+void commit_all(std::span<OutputFile* const> files);
+
+// True for standard output, and for a path that is there and no regular file: written in place.
+bool is_stream(const std::string& path);
+
 // True for names that end in .gz, .bgz or .bgzf.
 bool has_bgzf_suffix(const std::string& path);
-
-// Unlinks the temporaries of all open OutputFiles. Async-signal-safe: a handler may call it.
-void remove_temporaries();
-// Installs handlers for SIGINT, SIGTERM, SIGHUP and SIGPIPE that remove the temporaries and then
-// let the signal end the process as usual (exit status 130, 143, ...). Call once, in main; a
-// command that wants to end a signal's work in its own way installs its handler afterwards.
-void remove_temporaries_on_signal();
 
 }  // namespace m5

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 
@@ -336,6 +337,18 @@ void KmerBaseline::save(const std::string& path, const std::string& fingerprint)
   for (const auto& table : counts_) put(table.data(), table.size() * sizeof(table[0]));
   out.write(&crc, sizeof crc);
   out.commit();
+}
+
+bool KmerBaseline::may_save(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) return true;
+  if (!std::filesystem::is_regular_file(status)) return false;
+  constexpr std::size_t kName = sizeof kMagic - 2;  // without the version
+  char start[kName];
+  std::ifstream in(path, std::ios::binary);
+  in.read(start, sizeof start);
+  return in ? std::memcmp(start, kMagic, kName) == 0 : in.gcount() == 0 && in.eof();
 }
 
 bool KmerBaseline::load(const std::string& path, const std::string& fingerprint,

@@ -58,6 +58,10 @@ class KmerBaseline {
   // empty fingerprint accepts any). *this is only changed on success.
   bool load(const std::string& path, const std::string& fingerprint, std::string* reason);
 
+  // Whether save() may write there: there is no such file, or an empty one, or a table of any
+  // version, be it damaged.
+  static bool may_save(const std::string& path);
+
  private:
   struct Context {
     std::size_t index = 0;  // digit pairs (left, right), the nearest neighbours lowest

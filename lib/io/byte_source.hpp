@@ -55,7 +55,8 @@ class ByteSource {
 // Lines of a text file; LF, CR LF and CR end a line. For annotation files, not for sequences.
 class LineReader {
  public:
-  explicit LineReader(const std::string& path) : source_(path) {}
+  explicit LineReader(const std::string& path, bool allow_no_eof = false)
+      : source_(path, allow_no_eof) {}
   // False at the end. The line has no terminator, and the first one no byte order mark. Throws
   // Error(kInput) on lines over 16 MiB and on a NUL byte.
   bool next(std::string& line);

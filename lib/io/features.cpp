@@ -163,8 +163,8 @@ bool looks_like_gff(std::string_view line) {
 enum class Kind { kUnknown, kBed, kGff };
 
 std::vector<Feature> read(const std::string& path, const std::string& type, Kind kind,
-                          const std::string& what) {
-  LineReader reader(path);
+                          const std::string& what, bool allow_no_eof) {
+  LineReader reader(path, allow_no_eof);
   std::vector<Feature> features;
   std::string line;
   bool any = false, warned = false;
@@ -206,12 +206,13 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
 
 }  // namespace
 
-std::vector<Feature> read_features(const std::string& path, const std::string& type) {
-  return read(path, type, Kind::kUnknown, "features");
+std::vector<Feature> read_features(const std::string& path, const std::string& type,
+                                   bool allow_no_eof) {
+  return read(path, type, Kind::kUnknown, "features", allow_no_eof);
 }
 
-std::vector<Feature> read_bed(const std::string& path) {
-  return read(path, "", Kind::kBed, "regions");
+std::vector<Feature> read_bed(const std::string& path, bool allow_no_eof) {
+  return read(path, "", Kind::kBed, "regions", allow_no_eof);
 }
 
 }  // namespace m5

@@ -19,11 +19,13 @@ struct Feature {
 
 // Format by content of the first data line (GFF3 if "##gff-version" comes first or there are 9
 // columns with numbers in 4 and 5), so names and stdin do not matter. `type`: keep only GFF3
-// features of this type; empty keeps all. Throws Error(kInput) with file and line, Error(kIo).
-std::vector<Feature> read_features(const std::string& path, const std::string& type = "");
+// features of this type; empty keeps all. allow_no_eof: ByteSource. Throws Error(kInput) with file
+// and line, Error(kIo).
+std::vector<Feature> read_features(const std::string& path, const std::string& type = "",
+                                   bool allow_no_eof = false);
 
 // BED only: 3 to 12 tab-separated columns (blanks where there are no tabs); track, browser and #
 // lines are skipped, and, with one warning, intervals of length 0.
-std::vector<Feature> read_bed(const std::string& path);
+std::vector<Feature> read_bed(const std::string& path, bool allow_no_eof = false);
 
 }  // namespace m5

@@ -82,9 +82,9 @@ Region parse_region(const std::string& text) {
   return region;
 }
 
-std::vector<Region> read_bed_regions(const std::string& path) {
+std::vector<Region> read_bed_regions(const std::string& path, bool allow_no_eof) {
   std::vector<Region> regions;
-  for (const Feature& feature : read_bed(path)) {
+  for (const Feature& feature : read_bed(path, allow_no_eof)) {
     Region region;
     region.text = feature.seqid + ":" + std::to_string(feature.begin + 1) + "-" +
                   std::to_string(feature.end) + " (" + path + " line " +

@@ -31,7 +31,7 @@ struct Region {
 Region parse_region(const std::string& text);
 
 // Columns 1-3 of a BED file (plain or gzip). Throws Error(kInput) with line number, Error(kIo).
-std::vector<Region> read_bed_regions(const std::string& path);
+std::vector<Region> read_bed_regions(const std::string& path, bool allow_no_eof = false);
 
 // Sorted, overlapping and touching ones merged.
 std::vector<Interval> merge_intervals(std::vector<Interval> intervals);

@@ -35,7 +35,7 @@ class BedgraphSink : public ScoreSink {
   }
 
   void flush() override { file_.flush(); }
-  void commit() override { file_.commit(); }
+  std::vector<OutputFile*> finish() override { return {&file_}; }
 
  private:
   // The metric over the scored bases of [begin, end); NaN if there are none. Means of nats are

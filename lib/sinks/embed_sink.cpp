@@ -1,7 +1,5 @@
 #include "sinks/embed_sink.hpp"
 
-#include <sys/stat.h>
-
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
 #include "sinks/half.hpp"
@@ -45,6 +43,10 @@ void append_row_columns(std::string& line, const EmbedRow& row) {
 
 std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
                                            const EmbedSinkOptions& options) {
+  if (format != "tsv" && has_bgzf_suffix(options.path)) {
+    throw Error(ErrorKind::kUsage,
+                "--output " + options.path + ": " + format + " is not written with BGZF");
+  }
   for (const Format& known : kFormats) {
     if (format == known.name) return known.make(options);
   }
@@ -53,9 +55,7 @@ std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
 
 std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions& options) {
   if (format == "tsv") return 0;
-  struct stat status {};
-  const bool stream = options.path == "-" || options.path == "/dev/stdout" ||
-                      (stat(options.path.c_str(), &status) == 0 && !S_ISREG(status.st_mode));
+  const bool stream = is_stream(options.path);
   constexpr std::uint64_t kTable = 3 * sizeof(std::int64_t) + 2 * sizeof(std::uint32_t) + 1;
   const std::uint64_t values = static_cast<std::uint64_t>(options.dim) * (options.float16 ? 2 : 4);
   // Blocks of held values have room to spare (npy.hpp).
@@ -63,13 +63,14 @@ std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions
 }
 
 std::string embed_format_of(const std::string& path) {
-  if (path == "-") return "tsv";
   for (const Format& known : kFormats) {
     if (path.ends_with(std::string(".") + known.name)) return known.name;
   }
-  if (path.ends_with(".tsv.gz") || path.ends_with(".tsv.bgz")) return "tsv";
-  throw Error(ErrorKind::kUsage,
-              "--output " + path + ": the name must end in .npy, .npz or .tsv, or give -O");
+  const std::string stem = has_bgzf_suffix(path) ? path.substr(0, path.rfind('.')) : path;
+  if (stem.ends_with(".tsv") || is_stream(path)) return "tsv";
+  throw Error(ErrorKind::kUsage, "--output " + path +
+                                     ": the name must end in .npy, .npz or .tsv (also .tsv.gz, "
+                                     ".tsv.bgz or .tsv.bgzf), or give -O");
 }
 
 }  // namespace m5

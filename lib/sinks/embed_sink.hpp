@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/output.hpp"
+
 namespace m5 {
 
 struct EmbedSinkOptions {
@@ -30,15 +32,19 @@ class EmbedSink {
   // values: [dim]. Throws Error(kIo), and Error(kNumeric) for a value float16 cannot hold.
   virtual void add(const EmbedRow& row, const float* values) = 0;
   // After this the file, and its companion if it has one, are whole and in place.
-  virtual void commit() = 0;
+  void commit() { commit_all(finish()); }
+
+ private:
+  // Writes what is left. The files that want their names.
+  virtual std::vector<OutputFile*> finish() = 0;
 };
 
 // format: "npy" (with <path>.tsv beside it), "npz" or "tsv"; Error(kUsage) otherwise. Rows stream
 // to regular files; npy and npz to a pipe are held in memory, since their counts come first.
 std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
                                            const EmbedSinkOptions& options);
-// The format a file name asks for by suffix: "npy", "npz", "tsv"; stdout: "tsv". Error(kUsage) when
-// it says nothing.
+// The format a file name asks for by suffix: "npy", "npz", "tsv" (also before that of BGZF); of a
+// stream whose name says nothing "tsv". Error(kUsage) for any other.
 std::string embed_format_of(const std::string& path);
 
 // Bytes a sink keeps of every row until commit, names of features left out.

@@ -35,7 +35,7 @@ class EmbedTsvSink : public EmbedSink {
     file_.write(line_);
   }
 
-  void commit() override { file_.commit(); }
+  std::vector<OutputFile*> finish() override { return {&file_}; }
 
  private:
   EmbedSinkOptions options_;

@@ -97,17 +97,15 @@ class NpySink : public EmbedSink {
     ++rows_;
   }
 
-  void commit() override {
+  std::vector<OutputFile*> finish() override {
     if (!table_) {
       file_.write(header());
       for (const std::string& block : held_.blocks) file_.write(block);
-      return file_.commit();
+      return {&file_};
     }
     const std::string final_header = header();
     file_.write_at(0, final_header.data(), final_header.size());
-    table_->flush();  // its bytes are with the system before the array gets its name
-    file_.commit();
-    table_->commit();
+    return {&file_, table_.get()};
   }
 
  private:

@@ -39,7 +39,7 @@ class NpzSink : public EmbedSink {
     zip_.write(bytes_.data(), bytes_.size());
   }
 
-  void commit() override {
+  std::vector<OutputFile*> finish() override {
     if (file_.seekable()) {
       zip_.replace_head(header());
     } else {
@@ -55,7 +55,7 @@ class NpzSink : public EmbedSink {
     write_integers("n_bases.npy", &RowTable::bases);
     write_provenance();
     zip_.finish();
-    file_.commit();
+    return {&file_};
   }
 
  private:

@@ -44,9 +44,22 @@ std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
 }
 
 std::string score_format_of(const std::string& path) {
-  std::string_view stem = path;
-  if (has_bgzf_suffix(path)) stem = stem.substr(0, stem.rfind('.'));
-  return stem.ends_with(".tsv") ? "tsv" : "bedgraph";
+  std::string_view name = path;
+  name = name.substr(name.rfind('/') + 1);
+  if (has_bgzf_suffix(path)) name = name.substr(0, name.rfind('.'));
+  const std::size_t dot = name.rfind('.');
+  const bool none = dot == std::string_view::npos || dot == 0;  // .name is hidden
+  const std::string_view suffix = none ? "" : name.substr(dot);
+  if (suffix == ".tsv") return "tsv";
+  for (const char* known : {"", ".bedgraph", ".bedGraph", ".bg", ".bdg", ".bed"}) {
+    if (suffix == known) return "bedgraph";
+  }
+  if (is_stream(path)) return "bedgraph";
+  throw Error(
+      ErrorKind::kUsage,
+      "--output " + path + ": '" + std::string(suffix) +
+          "' is no format of m5 score: the name must end in .bedgraph, .bg, .bdg, .bed or .tsv, "
+          "also with .gz, .bgz or .bgzf behind it, or give -O");
 }
 
 bool needs_all_bases(const std::string& format, Metric metric) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/output.hpp"
 #include "m5/tokens.hpp"
 #include "nn/scoring.hpp"
 
@@ -35,15 +36,18 @@ class ScoreSink {
   // value no number can hold.
   virtual void write(const ScoredInterval& interval) = 0;
   virtual void flush() = 0;
-  // After this the file is whole and in its place.
-  virtual void commit() = 0;
+  // Writes what is left. The files that want their names: for commit_all, with others of the run.
+  virtual std::vector<OutputFile*> finish() = 0;
+  // After this they are whole and in place.
+  void commit() { commit_all(finish()); }
 };
 
 // format: "bedgraph" or "tsv"; Error(kUsage) otherwise, or when the format cannot hold what is
 // asked.
 std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
                                            const ScoreSinkOptions& options);
-// The format a file name asks for: "tsv" for *.tsv[.gz], else "bedgraph".
+// The format a file name asks for by its suffix, before that of BGZF: "tsv" for .tsv, "bedgraph"
+// for .bedgraph, .bedGraph, .bg, .bdg, .bed or none, and for a stream. Error(kUsage) for any other.
 std::string score_format_of(const std::string& path);
 
 // Whether this format or metric needs the log-probabilities of all four bases.

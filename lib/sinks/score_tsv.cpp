@@ -43,7 +43,7 @@ class ScoreTsvSink : public ScoreSink {
   }
 
   void flush() override { file_.flush(); }
-  void commit() override { file_.commit(); }
+  std::vector<OutputFile*> finish() override { return {&file_}; }
 
  private:
   int digits_;

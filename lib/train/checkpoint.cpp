@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
@@ -45,6 +46,19 @@ SettingTexts saved_settings(const SafetensorsFile& file) {
   return settings;
 }
 
+// Steps of the stages, as setting_texts writes them: the same, but for a longer last stage.
+bool extends(const std::string& before, const std::string& after) {
+  const auto last = [](const std::string& text) {
+    const std::size_t at = text.rfind(',') + 1;  // 0 without a comma
+    std::int64_t steps = 0;
+    std::from_chars(text.data() + at, text.data() + text.size(), steps);
+    return std::pair(text.substr(0, at), steps);
+  };
+  const auto [stages, steps] = last(before);
+  const auto [stages_now, steps_now] = last(after);
+  return stages == stages_now && steps < steps_now;
+}
+
 void require_same(const std::string& path, const SettingTexts& saved, const SettingTexts& now) {
   static const std::string kAbsent = "(absent)";
   SettingTexts all = saved;
@@ -56,13 +70,15 @@ void require_same(const std::string& path, const SettingTexts& saved, const Sett
     const std::string& before = old == saved.end() ? kAbsent : old->second;
     const std::string& after = current == now.end() ? kAbsent : current->second;
     if (before == after) continue;
+    if (key == "steps" && extends(before, after)) continue;
     const std::string who = path + ": --resume needs the settings of the interrupted run: ";
     if (key == "training-data")
       throw Error(ErrorKind::kUsage, who + "the training sequences differ");
     if (key == "config") {
       throw Error(ErrorKind::kUsage, who + "the model configuration (--preset, --config) differs");
     }
-    throw Error(ErrorKind::kUsage, who + "--" + key + " was " + before + ", now " + after);
+    throw Error(ErrorKind::kUsage, who + "--" + key + " was " + before + ", now " + after +
+                                       (key == "steps" ? "; the last stage may grow only" : ""));
   }
 }
 

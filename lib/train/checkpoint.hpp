@@ -24,7 +24,8 @@ void save_checkpoint(const std::string& path, const TrainState& state,
 
 // The average is needed where the setting "ema" is there and not 0. Throws Error(kIo) if there is
 // no such file, Error(kModel) if it is no intact checkpoint of a model with `parameters` elements,
-// Error(kUsage) naming the first option that differs from `settings`.
+// Error(kUsage) naming the first option that differs from `settings`; more steps in the last stage
+// are no difference.
 TrainState load_checkpoint(const std::string& path, std::int64_t parameters,
                            const SettingTexts& settings);
 

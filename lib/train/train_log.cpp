@@ -1,5 +1,6 @@
 #include "train/train_log.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <limits>
 #include <numbers>
 
+#include "base/temporaries.hpp"
 #include "io/byte_source.hpp"
 #include "m5/error.hpp"
 
@@ -105,13 +107,31 @@ TrainLog::TrainLog(const std::string& path, std::int64_t resume_step) : path_(pa
     return;
   }
   struct stat info {};
-  const bool resume = resume_step > 0 && stat(path_.c_str(), &info) == 0 && S_ISREG(info.st_mode);
-  const std::int64_t kept = resume ? kept_bytes(path_, resume_step) : 0;
-  file_ = std::fopen(path_.c_str(), resume ? "r+b" : "wb");
-  if (file_ == nullptr) fail("cannot open");
-  if (!resume) {
-    put(header());
-    return;
+  const bool exists = stat(path_.c_str(), &info) == 0;
+  const bool regular = !exists || S_ISREG(info.st_mode);
+  const int fd = open(path_.c_str(), (regular ? O_RDWR | O_CREAT : O_WRONLY) | O_CLOEXEC, 0666);
+  if (fd < 0) fail("cannot open");
+  file_ = fdopen(fd, "wb");  // truncates nothing
+  if (file_ == nullptr) {
+    const int error = errno;
+    ::close(fd);
+    errno = error;
+    fail("cannot open");
+  }
+  // A constructor that throws has no destructor.
+  try {
+    if (regular) start(resume_step > 0 && exists ? kept_bytes(path_, resume_step) : 0);
+    if (!regular || ftello(file_) == 0) put(header());
+  } catch (...) {
+    std::fclose(file_);
+    throw;
+  }
+}
+
+// Locked before it is cut: another run may be writing it.
+void TrainLog::start(std::int64_t kept) {
+  if (!lock_file(fileno(file_))) {
+    throw Error(ErrorKind::kIo, path_ + ": another run of m5 writes this log");
   }
   if (ftruncate(fileno(file_), kept) != 0) fail("cannot truncate");
   if (fseeko(file_, kept, SEEK_SET) != 0) fail("cannot seek");
@@ -129,6 +149,13 @@ void TrainLog::close() {
   if (file_ == nullptr || file_ == stdout) return;
   std::FILE* file = file_;
   file_ = nullptr;
+  // EINVAL and EROFS: a pipe or device. What was written went to the system line by line.
+  if (fsync(fileno(file)) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS) {
+    const int error = errno;
+    std::fclose(file);
+    errno = error;
+    fail("cannot synchronise");
+  }
   if (std::fclose(file) != 0) fail("cannot close");
 }
 

@@ -26,8 +26,9 @@ struct StepRow {
 class TrainLog {
  public:
   // path: a file, "-" for standard output, or empty: no log. A new run replaces the file; a resumed
-  // one (resume_step > 0) drops the rows after that step and adds to it. Throws Error(kIo), and
-  // Error(kInput) when the file to continue is no such log.
+  // one (resume_step > 0) drops the rows after that step and adds to it. The file is locked
+  // meanwhile. Throws Error(kIo), also when another run has it, and Error(kInput) when the file to
+  // continue is no such log.
   TrainLog(const std::string& path, std::int64_t resume_step);
   ~TrainLog();
   TrainLog(const TrainLog&) = delete;
@@ -42,6 +43,7 @@ class TrainLog {
   static std::string line(const StepRow& row);
 
  private:
+  void start(std::int64_t kept);
   void put(const std::string& text);
   [[noreturn]] void fail(const char* action) const;
 

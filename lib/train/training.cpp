@@ -49,6 +49,10 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
   if (run.resume) {
     start =
         load_checkpoint(run.checkpoint, static_cast<std::int64_t>(model.parameters.size()), texts);
+    if (start.step > settings.steps()) {
+      throw Error(ErrorKind::kUsage, run.checkpoint + ": is of step " + std::to_string(start.step) +
+                                         ", past --steps " + std::to_string(settings.steps()));
+    }
   } else {
     start.parameters = model.parameters;
   }

@@ -126,9 +126,9 @@ fails 2 "layer" "--layer beyond the last" embed --layer 9 g.fa
 fails 2 "npy" "no format in the name" embed -o out.xyz g.fa
 fails 2 "per base" "--per base to stdout" embed --per base g.fa
 fails 2 "pool" "--per base pools nothing" embed --per base --pool max -o x.npy g.fa
-fails 2 "--output: the name is empty" "-o ''" score -o '' g.fa
-fails 2 "--output: the name is empty" "embed -o ''" embed -o '' g.fa
-fails 2 "--summary: the name is empty" "--summary ''" score --summary '' g.fa
+fails 2 "--output: the value is empty" "-o ''" score -o '' g.fa
+fails 2 "--output: the value is empty" "embed -o ''" embed -o '' g.fa
+fails 2 "--summary: the value is empty" "--summary ''" score --summary '' g.fa
 fails 5 "no/such" "--chrom-sizes into no folder" score --chrom-sizes no/such/s -o s.bg g.fa
 printf '# none\n' >none-in.bed
 for command in score embed; do

@@ -237,9 +237,9 @@ fails 2 '' "preset and config" train "${base[@]}" --preset nano --steps 2 a.fa
 fails 2 'circular' "circular and linear" train "${base[@]}" --steps 2 --circular --linear a.fa
 echo '{' >bad.json
 fails 4 'bad.json' "a broken config" train --config bad.json -o x.safetensors --steps 2 a.fa
-fails 2 'different files' "the checkpoint is the model" train "${base[@]}" --steps 2 a.fa \
+fails 2 'are the same file' "the checkpoint is the model" train "${base[@]}" --steps 2 a.fa \
   --checkpoint ./x.safetensors
-fails 2 'different files' "the log is the checkpoint" train "${base[@]}" --steps 2 a.fa \
+fails 2 'are the same file' "the log is the checkpoint" train "${base[@]}" --steps 2 a.fa \
   --log x.safetensors.ckpt
 fails 6 'cuda' "--device cuda" train "${base[@]}" --steps 2 --device cuda a.fa
 fails 5 'missing.fa' "a missing file" train "${base[@]}" --steps 2 missing.fa
