@@ -6,6 +6,7 @@
 
 #include "base/random.hpp"
 #include "tests/unit/temp_dir.hpp"
+#include "train/checkpoint.hpp"
 #include "train/trainer.hpp"
 #include "train/training.hpp"
 
@@ -180,6 +181,33 @@ TEST_F(TrainingTest, AFinishedRunLeavesACheckpointUntilTheModelIsSaved) {
   EXPECT_TRUE(complete_);
   EXPECT_EQ(log(), straight_log);
   EXPECT_EQ(provenance_.at("train.steps"), "12,8");
+}
+
+TEST_F(TrainingTest, MoreStepsContinueARun) {
+  train(1, 15);
+  std::filesystem::copy_file(run_.checkpoint, dir_ / "kept");
+  run_.resume = true;
+  run_.settings.curriculum = make_curriculum({64, 300}, {12, 14}, {256});
+  const std::vector<float> longer = train(1);
+  EXPECT_TRUE(complete_);
+  EXPECT_NE(log().find("\n26\t"), std::string::npos);
+  std::filesystem::copy_file(dir_ / "kept", run_.checkpoint,
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(train(2), longer);
+}
+
+TEST_F(TrainingTest, ACheckpointPastTheStepsIsRefused) {
+  train(1, 15);
+  SettingTexts texts = setting_texts(run_.settings);
+  texts["training-data"] = "sha256:" + store_.digest();
+  const auto count = static_cast<std::int64_t>(
+      initial_model(run_.settings.config, run_.settings.seed).parameters.size());
+  TrainState state = load_checkpoint(run_.checkpoint, count, texts);
+  state.step = 21;
+  save_checkpoint(run_.checkpoint, state, texts);
+  run_.resume = true;
+  const std::string message = test::error_of(ErrorKind::kUsage, [&] { train(); });
+  EXPECT_NE(message.find("is of step 21, past --steps 20"), std::string::npos) << message;
 }
 
 TEST_P(TrainingTestOfBothOptimizers, ThreadsDoNotChangeAByte) {

@@ -68,7 +68,7 @@ TEST(Checkpoint, EveryDifferingSettingIsNamed) {
   save_checkpoint(path, example_state(), example_settings());
   for (const auto& [key, value] : example_settings()) {
     SettingTexts changed = example_settings();
-    changed[key] = value + "1";
+    changed[key] = value + (key == "steps" ? ",1" : "1");  // the last stage may grow
     const auto [kind, message] = refusal(path, 3, changed);
     EXPECT_EQ(kind, ErrorKind::kUsage) << key;
     const std::string named = key == "training-data" ? "training sequences"
@@ -77,6 +77,28 @@ TEST(Checkpoint, EveryDifferingSettingIsNamed) {
     EXPECT_NE(message.find(named), std::string::npos) << message;
     changed.erase(key);
     EXPECT_EQ(refusal(path, 3, changed).first, ErrorKind::kUsage) << key;
+  }
+  std::remove(path.c_str());
+}
+
+TEST(Checkpoint, OnlyTheLastStageMayGrow) {
+  const std::string path = temporary("grows");
+  for (const auto& [before, after, allowed] :
+       {std::tuple("20", "21", true), std::tuple("20", "200", true), std::tuple("20", "19", false),
+        std::tuple("10,10", "10,11", true), std::tuple("10,10", "10,9", false),
+        std::tuple("10,10", "11,10", false), std::tuple("10,10", "11,11", false),
+        std::tuple("10,10", "10,10,1", false), std::tuple("20", "10,20", false)}) {
+    SettingTexts settings = example_settings();
+    settings["steps"] = before;
+    save_checkpoint(path, example_state(), settings);
+    settings["steps"] = after;
+    if (allowed) {
+      EXPECT_EQ(load_checkpoint(path, 3, settings).step, example_state().step);
+    } else {
+      const auto [kind, message] = refusal(path, 3, settings);
+      EXPECT_EQ(kind, ErrorKind::kUsage) << before << " -> " << after;
+      EXPECT_NE(message.find("--steps was"), std::string::npos) << message;
+    }
   }
   std::remove(path.c_str());
 }

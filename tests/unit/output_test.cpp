@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <functional>
+#include <memory>
 #include <thread>
 
 #include "base/system.hpp"
@@ -262,32 +263,68 @@ TEST(Output, ShortWritesAndFullDiskLeaveNothing) {
   EXPECT_EQ(get(dir / "out"), "old");
 }
 
-TEST(Output, TemporariesGoWithTheSignal) {
-  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    TempDir dir;
-    const int status = in_child([&] {
-      remove_temporaries_on_signal();
-      OutputFile one(dir / "one"), two(dir / "two");
-      one.write("x");
-      two.write("y");
-      two.commit();
-      raise(number);
-      pause();
-    });
-    EXPECT_TRUE(WIFSIGNALED(status));
-    EXPECT_EQ(WTERMSIG(status), number);
-    EXPECT_EQ(dir.entries(), 1U);
-    EXPECT_EQ(get(dir / "two"), "y");
+// A set of files: one of them fails, at every place and in every way that can be brought about. The
+// folder is then as it was.
+TEST(Output, OneOfASetFails) {
+  enum class Fault { kName, kLastBytes };
+  constexpr std::size_t kFiles = 3;
+  for (const Fault fault : {Fault::kName, Fault::kLastBytes}) {
+    for (std::size_t bad = 0; bad < kFiles; ++bad) {
+      for (unsigned old = 0; old < 8; ++old) {  // which of them replace a file
+        TempDir dir;
+        std::vector<std::string> names;
+        std::vector<std::unique_ptr<OutputFile>> files;
+        std::vector<OutputFile*> set;
+        for (std::size_t i = 0; i < kFiles; ++i) {
+          names.push_back(dir / std::to_string(i));
+          const bool replaces = (old >> i & 1) != 0 && !(i == bad && fault == Fault::kName);
+          if (replaces) put(names[i], "old " + std::to_string(i));
+          const bool full = i == bad && fault == Fault::kLastBytes;
+          files.push_back(std::make_unique<OutputFile>(full ? "/dev/full" : names[i]));
+          files[i]->write("new");
+          set.push_back(files[i].get());
+        }
+        // No file can take the name of a folder.
+        if (fault == Fault::kName) std::filesystem::create_directory(names[bad]);
+        error_of(ErrorKind::kIo, [&] { commit_all(set); });
+        files.clear();
+        std::size_t expected = fault == Fault::kName ? 1 : 0;
+        for (std::size_t i = 0; i < kFiles; ++i) {
+          if (i == bad && fault == Fault::kName) continue;
+          if ((old >> i & 1) == 0) continue;
+          ++expected;
+          EXPECT_EQ(get(names[i]), "old " + std::to_string(i)) << bad << " " << old;
+        }
+        EXPECT_EQ(dir.entries(), expected) << bad << " " << old;
+      }
+    }
   }
 }
 
-TEST(Output, IgnoredSignalsStayIgnored) {
-  EXPECT_EQ(in_child([] {
-              std::signal(SIGHUP, SIG_IGN);
-              remove_temporaries_on_signal();
-              raise(SIGHUP);
-            }),
-            0);
+TEST(Output, ASetIsNamed) {
+  TempDir dir;
+  put(dir / "a", "old");
+  OutputFile a(dir / "a"), b(dir / "b"), null("/dev/null");
+  a.write("A");
+  b.write("B");
+  OutputFile* const set[] = {&a, &b, &null};
+  commit_all(set);
+  EXPECT_EQ(get(dir / "a"), "A");
+  EXPECT_EQ(get(dir / "b"), "B");
+  EXPECT_EQ(dir.entries(), 2U);
+  a.commit();  // once more does nothing
+  EXPECT_EQ(get(dir / "a"), "A");
+}
+
+TEST(Output, NamesTooLongAreFoundAtOnce) {
+  TempDir dir;
+  for (const bool folder : {false, true}) {
+    const std::string name = std::string(300, 'x') + (folder ? "/out" : "");
+    const std::string message =
+        error_of(ErrorKind::kIo, [&] { const OutputFile file(dir / name); });
+    EXPECT_TRUE(contains(message, "too long")) << message;
+  }
+  EXPECT_EQ(dir.entries(), 0U);
 }
 
 TEST(Output, MoreOpenFilesThanTheRegistryHolds) {
