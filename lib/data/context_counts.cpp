@@ -1,6 +1,7 @@
 #include "data/context_counts.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/random.hpp"
 
@@ -88,7 +89,7 @@ class ContextCounts::Growing {
 
   void add(std::uint64_t context, std::uint32_t centre) {
     Row& row = place(context);
-    if (row.counts == Counts{}) {
+    if (row.free()) {
       row.context = context;
       ++used_;
     }
@@ -98,22 +99,22 @@ class ContextCounts::Growing {
 
   // Those that are seen twice or more.
   Rows result() const {
-    const auto kept = [](const Row& row) {
-      return std::uint64_t{row.counts[0]} + row.counts[1] + row.counts[2] + row.counts[3] >= 2;
-    };
-    const auto count = static_cast<std::size_t>(std::count_if(rows_.begin(), rows_.end(), kept));
-    Growing table(0);
-    table.rows_ = Rows(count == 0 ? 0 : slots_for(count));
+    Rows kept;
     for (const Row& row : rows_) {
-      if (kept(row)) table.place(row.context) = row;
+      if (std::accumulate(row.counts.begin(), row.counts.end(), std::uint64_t{0}) >= 2) {
+        kept.push_back(row);
+      }
     }
+    if (kept.empty()) return kept;
+    Growing table(static_cast<std::int64_t>(kept.size()));
+    for (const Row& row : kept) table.place(row.context) = row;
     return std::move(table.rows_);
   }
 
  private:
   Row& place(std::uint64_t context) {
     std::size_t at = slot_of(context, rows_.size());
-    while (rows_[at].context != context && rows_[at].counts != Counts{}) {
+    while (rows_[at].context != context && !rows_[at].free()) {
       if (++at == rows_.size()) at = 0;
     }
     return rows_[at];
@@ -122,7 +123,7 @@ class ContextCounts::Growing {
     Rows old(rows_.size() * 2);
     old.swap(rows_);
     for (const Row& row : old) {
-      if (row.counts != Counts{}) place(row.context) = row;
+      if (!row.free()) place(row.context) = row;
     }
   }
 
@@ -159,7 +160,7 @@ const std::uint32_t* ContextCounts::find(std::uint64_t context) const {
   if (!dense_.empty()) return &dense_[context * kBases];
   const Rows& rows = hashed_[shard_of(context, shard_bits_)];
   if (rows.empty()) return nullptr;
-  for (std::size_t at = slot_of(context, rows.size()); rows[at].counts != Counts{};) {
+  for (std::size_t at = slot_of(context, rows.size()); !rows[at].free();) {
     if (rows[at].context == context) return rows[at].counts.data();
     if (++at == rows.size()) at = 0;
   }

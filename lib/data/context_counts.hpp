@@ -26,6 +26,8 @@ struct ContextShape {
     return (word >> (2 * right + 2) << (2 * right)) |
            (word & ((std::uint64_t{1} << (2 * right)) - 1));
   }
+  // The bits of a word that are its context.
+  std::uint64_t context_mask() const { return window_mask() & ~(std::uint64_t{3} << (2 * right)); }
   std::uint32_t centre(std::uint64_t word) const {
     return static_cast<std::uint32_t>(word >> (2 * right)) & 3u;
   }
@@ -60,7 +62,9 @@ class ContextCounts {
  private:
   struct Row {
     std::uint64_t context = 0;
-    Counts counts{};  // all 0: free
+    Counts counts{};
+
+    bool free() const { return (counts[0] | counts[1] | counts[2] | counts[3]) == 0; }
   };
   using Rows = std::vector<Row>;  // linear probing
   class Growing;

@@ -79,15 +79,15 @@ struct BothStrands {
   }
 };
 
-// Takes the windows of one reading off that contain the middle and have the context. No window
-// comes twice: on a circle there are as many positions as a window is long.
-void leave_out(const Surroundings& reading, const ContextShape& shape, std::uint64_t context,
+// Takes the windows of one reading off that contain the middle and have the context of `asked`. No
+// window comes twice: on a circle there are as many positions as a window is long.
+void leave_out(const Surroundings& reading, const ContextShape& shape, std::uint64_t asked,
                ContextCounts::Counts& counts) {
-  for (int offset = -shape.right; offset <= shape.left; ++offset) {
-    const std::uint64_t word = reading.word(shape, offset);
-    if (shape.context(word) == context && reading.whole(shape, offset)) {
-      --counts[shape.centre(word)];
-    }
+  const std::uint64_t mask = shape.context_mask();
+  Wide bases = reading.bases >> (2 * (reading.reach - shape.left - shape.right));
+  for (int offset = shape.left; offset >= -shape.right; --offset, bases >>= 2) {
+    const auto word = static_cast<std::uint64_t>(bases);
+    if (((word ^ asked) & mask) == 0 && reading.whole(shape, offset)) --counts[shape.centre(word)];
   }
 }
 
@@ -131,7 +131,7 @@ void GenomeMemory::counts(std::size_t sequence, std::int64_t position, std::uint
   const BothStrands around(view, position, reach_);
 
   struct Asked {
-    std::uint64_t context;
+    std::uint64_t word, context;
     bool reverse, exists;  // of the readings, the one to look up
   };
   std::array<Asked, kMostOrders> asked;
@@ -143,11 +143,15 @@ void GenomeMemory::counts(std::size_t sequence, std::int64_t position, std::uint
     const Surroundings& reading = a.reverse ? around.reverse : around.forward;
     a.exists = shape.window() <= view.length && reading.whole(shape, 0);
     if (!a.exists) continue;
-    a.context = shape.context(reading.word(shape, 0));
+    a.word = reading.word(shape, 0);
+    a.context = shape.context(a.word);
     if (shape.symmetric()) {
-      const std::uint64_t other = shape.context(around.reverse.word(shape, 0));
-      a.reverse = other < a.context;
-      a.context = std::min(a.context, other);
+      const std::uint64_t word = around.reverse.word(shape, 0), context = shape.context(word);
+      a.reverse = context < a.context;
+      if (a.reverse) {
+        a.word = word;
+        a.context = context;
+      }
     }
     table.prefetch(a.context);
   }
@@ -158,8 +162,8 @@ void GenomeMemory::counts(std::size_t sequence, std::int64_t position, std::uint
     const std::uint32_t* found = table.find(a.context);
     if (found == nullptr) continue;
     ContextCounts::Counts counts{found[0], found[1], found[2], found[3]};
-    leave_out(around.forward, table.shape(), a.context, counts);
-    leave_out(around.reverse, table.shape(), a.context, counts);
+    leave_out(around.forward, table.shape(), a.word, counts);
+    leave_out(around.reverse, table.shape(), a.word, counts);
     if (a.reverse) std::reverse(counts.begin(), counts.end());
     std::copy(counts.begin(), counts.end(), out);
   }
