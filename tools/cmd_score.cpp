@@ -5,6 +5,7 @@
 // geometric mean. With regions, bins start at the region; otherwise at the record. Regions of one
 // record are sorted and merged, and printed in the order of the records. --summary counts whole
 // records.
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <utility>
@@ -34,7 +35,7 @@ struct ScoreArguments {
   std::int64_t bin = 0;
   int digits = 4;
   bool unmasked = false, track_line = false;
-  std::string summary, chrom_sizes;
+  std::string summary, sample, chrom_sizes;
 };
 
 void declare(CLI::App& app, ScoreArguments& a) {
@@ -62,8 +63,11 @@ void declare(CLI::App& app, ScoreArguments& a) {
       ->check(CLI::Range(0, 17));
   add_memory(app, a.common);
   app.add_flag("--unmasked", a.unmasked, "one pass, nothing hidden: fast, but not a likelihood");
-  app.add_option("--summary", a.summary, "counts and means of whole records, .json or .tsv")
+  app.add_option("--summary", a.summary,
+                 "counts and means of whole records: .json, or .tsv with a row a file, for MultiQC")
       ->option_text("FILE");
+  app.add_option("--sample", a.sample, "sample in the .tsv (default: the name of the file)")
+      ->option_text("NAME");
   app.add_option("--chrom-sizes", a.chrom_sizes, "names and lengths, for bedGraphToBigWig")
       ->option_text("FILE");
   app.add_flag("--track-line", a.track_line, "begin with a track line, for genome browsers");
@@ -128,6 +132,21 @@ struct Scored {
   InputBatch batch;
   std::vector<SequenceScores> scores;
 };
+
+// Rows of the summary. A file that is given twice counts twice, in one row.
+std::vector<SummaryFile> summary_files(const std::vector<std::string>& input,
+                                       const std::string& sample) {
+  std::vector<std::string> files;
+  for (const std::string& file : input) {
+    if (std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+  }
+  const std::vector<std::string> samples = sample_names(files);
+  std::vector<SummaryFile> rows;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    rows.push_back({sample.empty() ? samples[i] : sample, files[i]});
+  }
+  return rows;
+}
 
 // Bytes the process takes for batches that come one after the other: of the one in the model, and
 // of the one before it, which is written meanwhile.
@@ -234,12 +253,20 @@ int cmd_score(int argc, char** argv) {
     throw Error(ErrorKind::kUsage, "--unmasked is one pass: it takes no --passes");
   }
   if (!a.summary.empty()) check_summary_path(a.summary);
+  if (!a.sample.empty() && !a.summary.ends_with(".tsv")) {
+    throw Error(ErrorKind::kUsage,
+                "--sample names the row of --summary FILE.tsv, which is not there");
+  }
   if (has_bgzf_suffix(a.chrom_sizes)) {
     throw Error(ErrorKind::kUsage,
                 "--chrom-sizes: " + a.chrom_sizes + ": is written as plain text");
   }
   const InputPlan plan =
       open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
+  if (!a.sample.empty() && plan.files.size() > 1) {
+    throw Error(ErrorKind::kUsage,
+                "--sample is for one file, and there are " + std::to_string(plan.files.size()));
+  }
   RegionSelector selector(plan.regions);
   if (!selector.empty()) check_regions(plan, a.common);
   const Model model = open_model(a.common);
@@ -271,6 +298,7 @@ int cmd_score(int argc, char** argv) {
   if (!a.summary.empty()) summary_file = std::make_unique<OutputFile>(a.summary);
 
   ScoreSummary summary;
+  summary.files = summary_files(plan.files, a.sample);
   summary.model_name = model.config.name;
   summary.model_sha256 = model.sha256;
   summary.passes = a.unmasked ? 0 : a.passes;

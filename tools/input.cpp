@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/output.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
 
@@ -19,16 +20,31 @@ bool exists(const std::string& path) {
   return stat(path.c_str(), &status) == 0;
 }
 
-bool named_like_sequences(const std::string& path) {
-  if (path.find(':') != std::string::npos) return false;
+// Position of the dot of a sequence file's suffix in the name, or npos.
+std::size_t sequence_suffix(const std::string& path) {
   const std::size_t dot = path.rfind('.');
-  if (dot == std::string::npos) return false;
+  if (dot == std::string::npos) return dot;
   const std::string suffix = path.substr(dot + 1);
   for (const char* known :
        {"fa", "fna", "fas", "fasta", "ffn", "fq", "fastq", "gz", "bgz", "bgzf"}) {
-    if (suffix == known) return true;
+    if (suffix == known) return dot;
   }
-  return false;
+  return std::string::npos;
+}
+
+bool named_like_sequences(const std::string& path) {
+  return path.find(':') == std::string::npos && sequence_suffix(path) != std::string::npos;
+}
+
+std::string sample_name(const std::string& file) {
+  if (file == "-") return "stdin";
+  std::string name = file.substr(file.rfind('/') + 1);
+  const bool packed = has_bgzf_suffix(name);
+  for (int suffix = packed ? 2 : 1; suffix > 0; --suffix) {
+    const std::size_t dot = sequence_suffix(name);
+    if (dot != std::string::npos && dot > 0) name.resize(dot);
+  }
+  return name;
 }
 
 bool is_circular(const SequenceRecord& record, const CommonOptions& options) {
@@ -69,6 +85,18 @@ InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof) {
     plan.regions.insert(plan.regions.end(), more.begin(), more.end());
   }
   return plan;
+}
+
+std::vector<std::string> sample_names(const std::vector<std::string>& files) {
+  std::vector<std::string> names;
+  for (const std::string& file : files) names.push_back(sample_name(file));
+  std::vector<std::string> sorted = names;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), names[i]);
+    if (last - first > 1) names[i] = files[i];
+  }
+  return names;
 }
 
 BatchLimits batch_limits(const Session& session) {

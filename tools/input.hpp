@@ -36,6 +36,10 @@ struct InputPlan {
 };
 InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof);
 
+// What a table calls the sample of each file: its name without folder and suffixes ("stdin" of
+// "-"), or, where two files would have one name, the path as it was given.
+std::vector<std::string> sample_names(const std::vector<std::string>& files);
+
 struct InputRecord {
   std::string file, name;
   std::vector<Token> tokens;

@@ -294,7 +294,7 @@ std::string shell_quote(const std::string& text) {
 }  // namespace
 
 std::string provenance_command(int argc, char** argv) {
-  static const std::vector<std::string> kLong = {"--threads", "--output", "--summary",
+  static const std::vector<std::string> kLong = {"--threads", "--output", "--summary", "--sample",
                                                  "--chrom-sizes"};
   std::string line = "m5";
   bool options_over = false;

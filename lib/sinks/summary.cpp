@@ -1,9 +1,11 @@
 #include "sinks/summary.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/text.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 
@@ -29,9 +31,18 @@ Json counts(const RecordSummary& r) {
   return json;
 }
 
-RecordSummary total_of(const ScoreSummary& summary) {
-  RecordSummary total;
+// All records, or those of one file.
+struct Total {
+  RecordSummary counts;
+  std::size_t records = 0;
+};
+
+Total total_of(const ScoreSummary& summary, const std::string* file) {
+  Total result;
+  RecordSummary& total = result.counts;
   for (const RecordSummary& r : summary.records) {
+    if (file != nullptr && r.file != *file) continue;
+    ++result.records;
     total.bases += r.bases;
     total.scored += r.scored;
     total.n += r.n;
@@ -39,10 +50,10 @@ RecordSummary total_of(const ScoreSummary& summary) {
     total.nll += r.nll;
     total.correct += r.correct;
   }
-  return total;
+  return result;
 }
 
-Json run_of(const ScoreSummary& summary) {
+Json run_of(const ScoreSummary& summary, const Total& total) {
   Json json;
   json["m5_version"] = version();
   json["model"] = summary.model_name;
@@ -52,15 +63,84 @@ Json run_of(const ScoreSummary& summary) {
   json["strand"] = summary.strand;
   json["context"] = summary.context;
   json["precision"] = summary.precision;
-  json["n_records"] = summary.records.size();
-  json.update(counts(total_of(summary)));
+  json["n_records"] = total.records;
+  json.update(counts(total.counts));
   return json;
+}
+
+// Text of one cell: names of files may hold anything.
+std::string cell_text(const std::string& text) {
+  std::string line = printable(text);
+  std::replace(line.begin(), line.end(), '\t', ' ');
+  return line;
 }
 
 std::string cell(const Json& value) {
   if (value.is_null()) return "";
-  return value.is_string() ? value.get<std::string>() : value.dump();
+  return value.is_string() ? cell_text(value.get<std::string>()) : value.dump();
 }
+
+// Whether readers of tables (Python's float) take a name for a number: 007, 1e5, nan, 1_000.
+bool reads_as_number(std::string text) {
+  std::erase(text, '_');
+  const std::size_t sign = text.starts_with('+') ? 1 : 0;
+  double value;
+  const char* end = text.data() + text.size();
+  return !text.empty() && std::from_chars(text.data() + sign, end, value).ptr == end;
+}
+
+// A name in quotes where it would be read as a number, a comment or a quoted name.
+std::string sample_cell(const std::string& sample) {
+  const std::string name = cell_text(sample);
+  if (!name.empty() && !name.starts_with('#') && name.front() != ' ' && name.back() != ' ' &&
+      name.find('"') == std::string::npos && name.front() != '\'' && !reads_as_number(name)) {
+    return name;
+  }
+  std::string quoted = "\"";
+  for (const char c : name) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
+// YAML that MultiQC reads: the columns of its general statistics.
+constexpr const char* kMultiqcHeader =
+    R"(# id: 'm5'
+# plot_type: 'generalstats'
+# pconfig:
+#   - mean_bits:
+#       title: 'Bits/nt'
+#       description: 'm5: mean -log2 p of a hidden base; 2 is no idea'
+#       min: 0
+#       max: 2
+#       scale: 'RdYlBu-rev'
+#       format: '{:,.4f}'
+#   - perplexity:
+#       title: 'Perplexity'
+#       description: 'm5: exp of the mean -log p of a hidden base; 4 is no idea'
+#       min: 1
+#       max: 4
+#       scale: 'RdYlBu-rev'
+#       format: '{:,.4f}'
+#       hidden: true
+#   - accuracy:
+#       title: 'Guessed right'
+#       description: 'm5: share of the hidden bases that were the most probable one'
+#       min: 0
+#       max: 1
+#       scale: 'RdYlBu'
+#       format: '{:,.4f}'
+#   - n_scored:
+#       title: 'Scored nt'
+#       description: 'm5: A, C, G and T'
+#       min: 0
+#       scale: 'Greys'
+#       format: '{:,.0f}'
+#   - n_records:
+#       title: 'Records'
+#       description: 'Records (contigs) of the file'
+#       min: 0
+#       scale: 'Greys'
+#       format: '{:,.0f}'
+)";
 
 }  // namespace
 
@@ -90,9 +170,9 @@ void check_summary_path(const std::string& path) {
 void write_summary(const ScoreSummary& summary, OutputFile& file) {
   const std::string& path = file.path();
   check_summary_path(path);
-  Json run = run_of(summary);
   std::string text;
   if (path.ends_with(".json")) {
+    Json run = run_of(summary, total_of(summary, nullptr));
     Json records = Json::array();
     for (const RecordSummary& r : summary.records) {
       Json json;
@@ -105,12 +185,19 @@ void write_summary(const ScoreSummary& summary, OutputFile& file) {
     run["records"] = std::move(records);
     text = run.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   } else {
-    std::string names, values;
-    for (const auto& [key, value] : run.items()) {
-      names += (names.empty() ? "" : "\t") + key;
-      values += (values.empty() ? "" : "\t") + cell(value);
+    std::string rows;
+    for (const SummaryFile& row : summary.files) {
+      std::string names = "Sample\tfile";
+      rows += sample_cell(row.sample) + "\t" + cell_text(row.path);
+      const Json run = run_of(summary, total_of(summary, &row.path));
+      for (const auto& [key, value] : run.items()) {
+        names += "\t" + key;
+        rows += "\t" + cell(value);
+      }
+      rows += "\n";
+      if (text.empty()) text = kMultiqcHeader + names + "\n";
     }
-    text = names + "\n" + values + "\n";
+    text += rows;
   }
   file.write(text);
   file.flush();

@@ -1,4 +1,4 @@
-// Counts and means of a scoring run, as JSON (with every record) or as a one-row TSV.
+// Counts and means of a scoring run, as JSON (with every record) or as a TSV with a row a file.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,13 @@ struct RecordSummary {
   void add(const Token* tokens, const SequenceScores& scores);
 };
 
+// One row of the TSV.
+struct SummaryFile {
+  std::string sample, path;
+};
+
 struct ScoreSummary {
+  std::vector<SummaryFile> files;  // of the input, no path twice
   std::vector<RecordSummary> records;
   std::string model_name, model_sha256;
   int passes = 0;  // 0: unmasked
@@ -35,7 +41,9 @@ struct ScoreSummary {
 };
 
 // Format by suffix of the file: .json or .tsv; Error(kUsage) for another. Means over no base are
-// null in JSON and empty in TSV. The file is the caller's to commit; throws Error(kIo).
+// null in JSON and empty in TSV. The TSV is custom content of MultiQC as it stands: sample first,
+// and `#` lines before the header that say how its columns are shown. The file is the caller's to
+// commit; throws Error(kIo).
 void write_summary(const ScoreSummary& summary, OutputFile& file);
 // Throws the Error(kUsage) of write_summary before anything is computed.
 void check_summary_path(const std::string& path);

@@ -50,7 +50,7 @@ _m5() {
       ;;
     score)
       options="$common $input --region --regions-file --output-fmt --passes --strand --metric --bin
-        --digits --memory --unmasked --summary --chrom-sizes --track-line --context --dry-run --max-memory
+        --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --context --dry-run --max-memory
         --residual --block-rows --no-header --no-PG"
       ;;
     embed)

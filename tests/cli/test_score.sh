@@ -287,7 +287,7 @@ ok "--summary json" score --no-header --summary s.json --chrom-sizes sizes all.f
 same "--chrom-sizes" sizes <(printf 'chr1\t1500\ngnl|X|A:1\t700\nshort\t3\nwithn\t200\n')
 ok "--summary tsv" score --no-header --metric nll --digits 9 --summary s.tsv all.fa
 expand .out | awk '{ s += $3 } END { printf "%.5f\n", s / NR }' >mean
-column() { awk -F'\t' -v c="$1" 'NR == 1 { for (i = 1; i <= NF; ++i) if ($i == c) k = i } NR == 2 { print $k }' s.tsv; }
+column() { grep -v '^#' s.tsv | awk -F'\t' -v c="$1" 'NR == 1 { for (i = 1; i <= NF; ++i) if ($i == c) k = i } NR == 2 { print $k }'; }
 equal "summary: n_bases" "$(column n_bases)" 2403
 equal "summary: n_records" "$(column n_records)" 4
 equal "summary: n_scored" "$(column n_scored)" "$(($(expand .out | wc -l)))"
