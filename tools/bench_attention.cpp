@@ -9,6 +9,7 @@
 #include "data/genome_store.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
+#include "nn/device.hpp"
 #include "nn/encoder.hpp"
 #include "tools/bench_report.hpp"
 
@@ -306,8 +307,7 @@ int bench_attention(int argc, char** argv) {
         files, Topology::kLinear,
         {.skip_empty = options.common.skip_empty, .allow_no_eof = options.common.allow_no_eof});
   }
-  const int threads = options.common.threads > 0 ? options.common.threads : available_cpus();
-  const auto backend = kernels::make_cpu_backend({.threads = threads, .bf16 = false});
+  const auto backend = make_backend({.threads = options.common.threads});
   Encoder<float> encoder(c, *backend, false);
   encoder.set_parameters(model.parameters.data());
 
@@ -315,7 +315,7 @@ int bench_attention(int argc, char** argv) {
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);
   const double bound = c.attention_error_bound(), allowance = rounding_allowance(c);
   report.meta["device"] = backend->name();
-  report.meta["threads"] = threads;
+  report.meta["threads"] = backend->workers();
   report.meta["layer"] = layer;
   report.meta["order"] = c.order;
   report.meta["bound_R"] = c.bound;

@@ -98,9 +98,10 @@ int bench_ops(int argc, char** argv) {
   if (cases.empty()) {
     throw Error(ErrorKind::kUsage, "--filter: no operation has '" + filter + "' in its name");
   }
-  const SessionOptions session = session_options(options.common);
+  SessionOptions session = session_options(options.common);
+  session.threads = 1;
   require_writable(options.common.output);
-  const auto backend = make_backend(session.device, 1, session.precision);
+  const auto backend = make_backend(session);
   const bool bf16 = session.precision == Precision::kBf16 && session.device != "ref";
 
   BenchReport report;

@@ -185,16 +185,6 @@ bool reset_peak_memory() {
   return file.good();
 }
 
-std::int64_t peak_memory_bytes() {
-  std::ifstream file("/proc/self/status");
-  std::string line;
-  while (std::getline(file, line)) {
-    long long kib = 0;
-    if (std::sscanf(line.c_str(), "VmHWM: %lld", &kib) == 1) return kib * 1024;
-  }
-  return peak_rss_bytes();
-}
-
 void require_memory(std::uint64_t bytes, const std::string& what) {
   const auto available = static_cast<std::uint64_t>(available_memory_bytes());
   if (bytes > available) {

@@ -69,9 +69,8 @@ void describe_device(BenchReport& report, const kernels::Backend<float>& backend
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole);
 
 // Sets the high-water mark of this process's memory back to what it holds now. False where the
-// system does not allow it: peak_memory_bytes() then tells the peak since the start.
+// system does not allow it: peak_rss_bytes() then tells the peak since the start.
 bool reset_peak_memory();
-std::int64_t peak_memory_bytes();
 
 // Error(kResource) if a run needs more than there is; `what` names it.
 void require_memory(std::uint64_t bytes, const std::string& what);

@@ -8,8 +8,10 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "base/system.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
+#include "nn/device.hpp"
 #include "nn/encoder.hpp"
 #include "nn/measured_peak.hpp"
 #include "nn/timed_backend.hpp"
@@ -29,8 +31,7 @@ struct Settings {
   std::vector<std::int64_t> lengths;
   std::vector<int> threads;
   std::vector<std::string> modes;
-  bool bf16 = false, bf16_residual = false;
-  int block_rows = 0;
+  SessionOptions session;
   int repeats = 3;
   bool breakdown = false;
 };
@@ -176,19 +177,21 @@ void break_down(const Task& task, OperationTimes& times, const nlohmann::ordered
 }
 
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
-  const auto backend = kernels::make_cpu_backend(
-      {.threads = threads, .bf16 = settings.bf16, .block_rows = settings.block_rows});
+  SessionOptions session = settings.session;
+  session.threads = threads;
+  const auto backend = make_backend(session);
   const int block_rows = backend->preferred_block_rows(block_row_bytes(model.config));
   describe_device(report, *backend);
   report.meta["block_rows"] = block_rows;
   // Where bf16 is emulated, the products are those of fp32.
-  MeasuredPeak peak(threads, settings.bf16 && kernels::cpu_has_native_bf16(),
+  MeasuredPeak peak(threads,
+                    session.precision == Precision::kBf16 && kernels::cpu_has_native_bf16(),
                     MeasuredPeak::shapes_of(model.config, block_rows));
   peak.measure(kPeakSeconds);
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
     const bool training = mode == "train";
-    const bool bf16_residual = !training && settings.bf16_residual;
+    const bool bf16_residual = !training && settings.session.bf16_residual;
     Encoder<float> encoder(model.config, *backend, training, 0, bf16_residual);
     encoder.set_parameters(model.parameters.data());
     OperationTimes times;
@@ -216,7 +219,7 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
                              {"gflops", rate * task.flops_per_nt * 1e-9},
                              {"peak_gflops", 0.0},
                              {"share_of_peak", 0.0},
-                             {"peak_rss_bytes", peak_memory_bytes()}});
+                             {"peak_rss_bytes", peak_rss_bytes()}});
       if (settings.breakdown) {
         break_down(make_task(timed), times,
                    {{"tokens", length}, {"threads", threads}, {"mode", mode}}, report.more[0].rows);
@@ -270,10 +273,7 @@ int bench_speed(int argc, char** argv) {
   settings.lengths = parse_lengths(lengths, false);
   settings.threads = parse_threads(threads);
   settings.modes = parse_modes(modes);
-  settings.bf16_residual = options.common.residual == "bf16";
-  const SessionOptions session = session_options(options.common);
-  settings.bf16 = session.precision == Precision::kBf16;
-  settings.block_rows = session.block_rows;
+  settings.session = session_options(options.common);
   if (options.common.device == "ref") {
     throw Error(ErrorKind::kUsage,
                 "--device ref: the reference is an oracle, its speed means nothing");

@@ -24,6 +24,7 @@
 #include "m5/error.hpp"
 #include "m5/model.hpp"
 #include "m5/session.hpp"
+#include "nn/device.hpp"
 #include "tools/commands.hpp"
 #include "tools/options.hpp"
 #include "tools/paths.hpp"
@@ -84,15 +85,6 @@ Model starting_model(const Options& o) {
                                   : ModelConfig::from_json(read_text(o.config), o.config);
   model.config.validate();
   return model;
-}
-
-std::unique_ptr<kernels::Backend<float>> make_backend(const Options& o) {
-  const SessionOptions session = session_options(o.common);
-  if (session.device == "ref") return kernels::make_ref_backend<float>();
-  const int threads = session.threads > 0 ? session.threads : available_cpus();
-  return kernels::make_cpu_backend({.threads = threads,
-                                    .bf16 = session.precision == Precision::kBf16,
-                                    .block_rows = session.block_rows});
 }
 
 GenomeStore load(const Options& o, const std::vector<std::string>& files, const char* purpose) {
@@ -284,7 +276,7 @@ int train(Options& o) {
     throw Error(ErrorKind::kUsage, "--learn memory: the model has no genome memory (--memory on)");
   }
   o.settings.init_sha256 = model.sha256;
-  const auto backend = make_backend(o);
+  const auto backend = make_backend(session_options(o.common));
   const GenomeStore training = load(o, files, "train on");
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files, "validate on");

@@ -248,10 +248,6 @@ void check_common(CommonOptions& options, const std::string& word) {
 }
 
 SessionOptions session_options(const CommonOptions& options) {
-  if (options.device == "cuda") {
-    throw Error(ErrorKind::kResource,
-                "--device cuda: this m5 was built without CUDA; use --device cpu or auto");
-  }
   if (options.device == "auto") log_info("--device auto: cpu (this m5 was built without CUDA)");
   SessionOptions session;
   session.threads = options.threads;

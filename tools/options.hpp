@@ -71,8 +71,8 @@ bool parse_command_line(CLI::App& app, int argc, char** argv);
 // was chosen in the place of --precision auto.
 void check_common(CommonOptions& options, const std::string& word);
 
-// The session options of the common options. Throws Error(kResource) for --device cuda in a build
-// without it.
+// The session options of the common options. A device that is missing is an error of what makes
+// the backend.
 SessionOptions session_options(const CommonOptions& options);
 // The model of -m, or the bundled one.
 Model open_model(const CommonOptions& options);

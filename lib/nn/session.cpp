@@ -8,6 +8,7 @@
 #include "m5/error.hpp"
 #include "nn/device.hpp"
 #include "nn/encoder.hpp"
+#include "nn/measured_peak.hpp"
 
 namespace m5 {
 
@@ -72,7 +73,7 @@ std::int64_t check_sequences(std::span<const TokenView> sequences) {
 struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : config(validated(model.config)),
-        backend(make_backend(options.device, options.threads, options.precision)),
+        backend(make_backend(options)),
         encoder(config, *backend, false, options.block_rows, options.bf16_residual) {
     encoder.table().check_count(model.parameters.size());
     encoder.set_parameters(model.parameters.data());
@@ -140,33 +141,22 @@ std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts) c
   return impl_->encoder.memory_needed(rows, contexts);
 }
 
-double Session::forward_flops_per_row() const { return m5::forward_flops_per_row(impl_->config); }
+double Session::forward_flops_per_row() const { return forward_flops_per_nt(impl_->config); }
 
-double forward_flops_per_row(const ModelConfig& config) {
-  const double d = config.dim, heads = config.heads, dv = config.value_dim(), ff = config.ff_dim;
-  double flops = 0;
-  for (int l = 0; l < config.layers; ++l) {
-    flops += 2 * d * (2 * kKeyDim + dv) * heads;            // query, key, value
-    flops += 2 * d * d + 4 * d * ff;                        // output, feed-forward
-    flops += 2 * 2 * config.features() * (dv + 1) * heads;  // accumulate and query
-    if (config.has_conv(l)) flops += 2 * d * config.local_conv[static_cast<std::size_t>(l)].width;
-  }
-  return flops;
-}
-
-std::unique_ptr<kernels::Backend<float>> make_backend(const std::string& device, int threads,
-                                                      Precision precision) {
+std::unique_ptr<kernels::Backend<float>> make_backend(const SessionOptions& o) {
+  const std::string& device = o.device;
   if (device == "ref") return kernels::make_ref_backend<float>();
   if (device == "cuda") {
     throw Error(ErrorKind::kResource,
-                "device cuda: this m5 was built without CUDA; use --device cpu");
+                "device cuda: this m5 was built without CUDA; use cpu or auto");
   }
   if (device != "cpu" && device != "auto") {
     throw Error(ErrorKind::kUsage, "device '" + device + "' is not known: cpu, cuda, auto or ref");
   }
   kernels::CpuOptions options;
-  options.threads = threads > 0 ? threads : available_cpus();
-  options.bf16 = precision == Precision::kBf16;
+  options.threads = o.threads > 0 ? o.threads : available_cpus();
+  options.bf16 = o.precision == Precision::kBf16;
+  options.block_rows = o.block_rows;
   return kernels::make_cpu_backend(options);
 }
 
