@@ -144,7 +144,7 @@ std::string default_model_path() {
   std::string looked;
   for (const std::string& folder : own_folders()) {
     for (const char* share : {M5_SHARE_FROM_LIB, M5_SHARE_FROM_BIN, "share/m5"}) {
-      const std::string path = folder + "/" + share + "/models/m5-nano.safetensors";
+      std::string path = folder + "/" + share + "/models/m5-nano.safetensors";
       if (readable(path)) return path;
       looked += (looked.empty() ? "" : ", ") + path;
     }
