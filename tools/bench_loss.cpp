@@ -1,4 +1,4 @@
-// m5 bench loss: the loss against segment length, beside the two-sided k-mer baseline.
+// m5 bench loss: the loss against segment length, beside baselines of counts.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -6,17 +6,17 @@
 #include <optional>
 
 #include "base/log.hpp"
-#include "data/genome_store.hpp"
+#include "base/output.hpp"
 #include "m5/error.hpp"
 #include "tools/bench_baseline.hpp"
 #include "tools/bench_report.hpp"
-#include "train/masking.hpp"
+#include "tools/input.hpp"
+#include "tools/line_chart.hpp"
+#include "tools/loss_data.hpp"
 
 namespace m5 {
 namespace {
 
-constexpr std::int64_t kBatchTokens = 262144;  // of segments that go through the model together
-constexpr std::int64_t kBatchSegments = 128;
 constexpr int kLeastSide = 2;  // of the k-mer models that are reported
 
 struct LossOptions {
@@ -28,139 +28,23 @@ struct LossOptions {
   std::int64_t max_tokens = 0;
   std::uint64_t seed = 1;
   MaskOptions mask;
+  bool as_scored = false;
+  ScoringOptions scoring;
+  std::string plot;
 };
 
-// The sequences, and the same with the chosen positions hidden: once for all segment lengths, so
-// that every length is asked about the same positions.
-struct Data {
-  GenomeStore store;
-  std::vector<Token> hidden;  // GenomeStore::tokens, masked
-  Objective objective;        // rows: index into the tokens of the store
-};
-
-struct Segment {
-  std::int64_t offset = 0, length = 0;  // in the store
-  bool circular = false;
-};
-
-// Bits and hits of the k-mer models on masked positions, by n.
-struct KmerTally {
-  std::array<double, KmerBaseline::kMaxSide + 1> bits{};
-  std::array<std::int64_t, KmerBaseline::kMaxSide + 1> correct{};
-
-  void add(const KmerBaseline::Prediction& p, std::uint8_t target) {
-    for (std::size_t n = 0; n < p.size(); ++n) {
-      bits[n] -= std::log2(p[n][target]);
-      correct[n] += std::max_element(p[n].begin(), p[n].end()) - p[n].begin() == target;
-    }
-  }
-};
-
-void cut(GenomeStore& store, std::int64_t max_tokens) {
-  if (max_tokens <= 0 || store.total() <= max_tokens) return;
-  while (store.records.back().offset >= max_tokens) store.records.pop_back();
-  GenomeRecord& last = store.records.back();
-  if (last.offset + last.length > max_tokens) {
-    last.length = max_tokens - last.offset;
-    last.circular = false;
-  }
-  store.tokens.resize(static_cast<std::size_t>(max_tokens));
-}
-
-Data load_data(const LossOptions& options) {
+LossData load_data(const LossOptions& options) {
   const CommonOptions& common = options.bench.common;
-  Data data;
-  data.store = load_genomes(options.files,
-                            common.circular ? Topology::kCircular
-                            : common.linear ? Topology::kLinear
-                                            : Topology::kFromHeader,
-                            {.skip_empty = common.skip_empty, .allow_no_eof = common.allow_no_eof});
-  if (data.store.records.empty()) throw Error(ErrorKind::kInput, "the files hold no sequence");
-  cut(data.store, options.max_tokens);
-  data.hidden = data.store.tokens;
-  for (std::size_t r = 0; r < data.store.records.size(); ++r) {
-    const GenomeRecord& record = data.store.records[r];
-    const auto tokens = std::span(data.hidden)
-                            .subspan(static_cast<std::size_t>(record.offset),
-                                     static_cast<std::size_t>(record.length));
-    // Step 0 is none of training's: its steps count from 1.
-    mask_window({options.seed, 0, static_cast<std::int64_t>(r)}, options.mask, record.offset,
-                tokens, data.objective);
-  }
-  if (data.objective.rows.empty()) {
-    throw Error(
-        ErrorKind::kInput,
-        "no position was chosen: the sequences are too short, or hold too few A, C, G and T");
-  }
-  return data;
-}
-
-// Every record cut into consecutive segments; length 0: whole records.
-std::vector<Segment> segments_of(const GenomeStore& store, std::int64_t length) {
-  std::vector<Segment> segments;
-  for (const GenomeRecord& record : store.records) {
-    const std::int64_t step = length == 0 ? record.length : length;
-    for (std::int64_t at = 0; at < record.length; at += step) {
-      const std::int64_t n = std::min(step, record.length - at);
-      segments.push_back({record.offset + at, n, record.circular && n == record.length});
-    }
-  }
-  return segments;
-}
-
-ObjectiveResult evaluate(Session& session, const Data& data, const std::vector<Segment>& segments) {
-  ObjectiveResult result;
-  std::vector<TokenView> batch;
-  std::vector<std::int64_t> rows;
-  std::vector<float> log_probs;
-  std::size_t asked = 0;  // objective entries done; segments and entries ascend together
-  for (std::size_t s = 0; s < segments.size();) {
-    batch.clear();
-    rows.clear();
-    std::int64_t tokens = 0;
-    const std::size_t first = asked;
-    while (s < segments.size() && static_cast<std::int64_t>(batch.size()) < kBatchSegments &&
-           (batch.empty() || tokens + segments[s].length <= kBatchTokens)) {
-      const Segment& segment = segments[s++];
-      batch.push_back({data.hidden.data() + segment.offset, segment.length, segment.circular,
-                       static_cast<std::int64_t>(batch.size())});
-      for (; asked < data.objective.rows.size() &&
-             data.objective.rows[asked] < segment.offset + segment.length;
-           ++asked) {
-        rows.push_back(data.objective.rows[asked] - segment.offset + tokens);
-      }
-      tokens += segment.length;
-    }
-    log_probs.resize(rows.size() * kBases);
-    session.log_probs(batch, rows, log_probs.data());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const float* p = log_probs.data() + i * kBases;
-      const std::uint8_t target = data.objective.targets[first + i];
-      const auto kind = static_cast<std::size_t>(data.objective.kinds[first + i]);
-      result.nll[kind] -= static_cast<double>(p[target]);
-      ++result.count[kind];
-      result.correct[kind] += std::max_element(p, p + kBases) - p == target;
-    }
-  }
-  return result;
-}
-
-// tokens: what the baseline sees, the store's or the hidden ones.
-KmerTally evaluate(const KmerBaseline& baseline, const Data& data, const std::vector<Token>& tokens,
-                   const std::vector<Segment>& segments) {
-  KmerTally tally;
-  std::size_t asked = 0;
-  for (const Segment& segment : segments) {
-    const TokenView view{tokens.data() + segment.offset, segment.length, segment.circular, 0};
-    for (; asked < data.objective.rows.size() &&
-           data.objective.rows[asked] < segment.offset + segment.length;
-         ++asked) {
-      if (data.objective.kinds[asked] != TargetKind::kMasked) continue;
-      tally.add(baseline.predict(view, data.objective.rows[asked] - segment.offset),
-                data.objective.targets[asked]);
-    }
-  }
-  return tally;
+  GenomeStore store =
+      load_genomes(options.files,
+                   common.circular ? Topology::kCircular
+                   : common.linear ? Topology::kLinear
+                                   : Topology::kFromHeader,
+                   {.skip_empty = common.skip_empty, .allow_no_eof = common.allow_no_eof});
+  if (store.records.empty()) throw Error(ErrorKind::kInput, "the files hold no sequence");
+  cut(store, options.max_tokens);
+  return options.as_scored ? ask_every_base(std::move(store))
+                           : hide_bases(std::move(store), options.mask, options.seed);
 }
 
 nlohmann::ordered_json ratio(double sum, std::int64_t count) {
@@ -179,24 +63,60 @@ void add_model_columns(nlohmann::ordered_json& row, const ObjectiveResult& r) {
   row["kept_accuracy"] = ratio(static_cast<double>(r.correct[kept]), r.count[kept]);
 }
 
+void add_scored_columns(nlohmann::ordered_json& row, const RecordSummary& r) {
+  row["scored_bits"] = metric_from_nll(Metric::kBits, r.nll / static_cast<double>(r.scored));
+  row["scored_accuracy"] = ratio(static_cast<double>(r.correct), r.scored);
+}
+
+// same: none where the model has no view of its own.
 void add_baseline_columns(nlohmann::ordered_json& row, const KmerBaseline& baseline, int n,
-                          const KmerTally& truth, const KmerTally& same, std::int64_t masked) {
+                          const KmerTally& truth, const std::optional<KmerTally>& same,
+                          std::int64_t masked) {
   const auto side = static_cast<std::size_t>(n);
   row["kmer_n"] = n;
   row["kmer_bits"] = ratio(truth.bits[side], masked);
   row["kmer_accuracy"] = ratio(static_cast<double>(truth.correct[side]), masked);
-  row["kmer_bits_same_view"] = ratio(same.bits[side], masked);
-  row["kmer_accuracy_same_view"] = ratio(static_cast<double>(same.correct[side]), masked);
+  if (same) {
+    row["kmer_bits_same_view"] = ratio(same->bits[side], masked);
+    row["kmer_accuracy_same_view"] = ratio(static_cast<double>(same->correct[side]), masked);
+  }
   row["kmer_by_n"] = nlohmann::ordered_json::array();
   for (int k = kLeastSide; k <= baseline.max_side(); ++k) {
     const auto i = static_cast<std::size_t>(k);
-    row["kmer_by_n"].push_back(
-        {{"n", k},
-         {"bits", ratio(truth.bits[i], masked)},
-         {"accuracy", ratio(static_cast<double>(truth.correct[i]), masked)},
-         {"bits_same_view", ratio(same.bits[i], masked)},
-         {"accuracy_same_view", ratio(static_cast<double>(same.correct[i]), masked)}});
+    nlohmann::ordered_json by_n = {
+        {"n", k},
+        {"bits", ratio(truth.bits[i], masked)},
+        {"accuracy", ratio(static_cast<double>(truth.correct[i]), masked)}};
+    if (same) {
+      by_n["bits_same_view"] = ratio(same->bits[i], masked);
+      by_n["accuracy_same_view"] = ratio(static_cast<double>(same->correct[i]), masked);
+    }
+    row["kmer_by_n"].push_back(std::move(by_n));
   }
+}
+
+void add_adaptive_columns(nlohmann::ordered_json& row, const AdaptiveResult& r,
+                          std::int64_t masked) {
+  row["adaptive_bits"] = ratio(r.bits, masked);
+  row["adaptive_accuracy"] = ratio(static_cast<double>(r.correct), masked);
+  row["adaptive_alpha"] = r.alpha_by_k;
+}
+
+std::string chart(const std::vector<nlohmann::ordered_json>& rows, const std::string& model) {
+  std::vector<ChartLine> lines;
+  for (const auto& [key, name] : {std::pair<std::string, std::string>{"bits", model},
+                                  {"scored_bits", model},
+                                  {"kmer_bits", "k-mer table"},
+                                  {"adaptive_bits", "counts of the segment itself"}}) {
+    ChartLine line{name, {}};
+    for (const auto& row : rows) {
+      if (!row.contains(key) || !row[key].is_number()) continue;
+      line.points.emplace_back(row["segment_length"].get<double>(), row[key].get<double>());
+    }
+    std::sort(line.points.begin(), line.points.end());
+    if (!line.points.empty()) lines.push_back(std::move(line));
+  }
+  return line_chart("Loss against segment length", "segment length, nt", "bits per base", lines);
 }
 
 void parse_options(CLI::App& app, LossOptions& options) {
@@ -205,7 +125,9 @@ void parse_options(CLI::App& app, LossOptions& options) {
               "seeded 15 % is chosen (80 % of them masked, 10 % replaced by another base, 10 % "
               "kept), once for all lengths; nats and bits are those of masked positions. Beside "
               "them a k-mer baseline: counts of a base given its n neighbours on each side, both "
-              "strands, interpolated over n, on the same masked positions.");
+              "strands, interpolated over n, on the same masked positions; and the adaptive "
+              "baseline: the counts of the segment itself on top of it, every window that contains "
+              "the base left out.");
   app.add_option("FILE", options.files, "sequences to evaluate on (FASTA or FASTQ)");
   app.add_option("--lengths", options.lengths,
                  "segment lengths in nt; whole: every record is one sequence (default "
@@ -222,7 +144,16 @@ void parse_options(CLI::App& app, LossOptions& options) {
                  "keep the counts in this file (286 MB), and use it while the training files are "
                  "the same")
       ->option_text("FILE");
-  app.add_flag("--baseline-only", options.baseline_only, "no model, the baseline alone");
+  app.add_flag("--baseline-only", options.baseline_only, "no model, the baselines alone");
+  app.add_flag("--as-scored", options.as_scored,
+               "ask about every base as m5 score does: every K-th base hidden in each of K passes, "
+               "nothing replaced");
+  app.add_option("-k,--passes", options.scoring.passes, "K of --as-scored (default 7)")
+      ->option_text("INT")
+      ->check(CLI::Range(1, 1000000));
+  app.add_option("--plot", options.plot,
+                 "draw model, k-mer table and adaptive baseline against length (SVG)")
+      ->option_text("FILE");
   app.add_option("--mask-rate", options.mask.rate, "share of positions to choose (default 0.15)")
       ->option_text("SHARE");
   app.add_option("--seed", options.seed, "of the chosen positions (default 1)")
@@ -230,12 +161,14 @@ void parse_options(CLI::App& app, LossOptions& options) {
       ->check(whole_number);
   add_threads(app, options.bench.common);
   add_device(app, options.bench.common);
+  add_memory(app, options.bench.common);
   add_topology(app, options.bench.common);
   add_input(app, options.bench.common);
   add_bench_options(app, options.bench);
 }
 
-void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& baseline, int n) {
+void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& baseline, int n,
+                       bool as_scored) {
   if (!baseline) {
     report.meta["kmer_baseline"] = "none: give --baseline-train, --baseline-list or a cache";
     return;
@@ -247,9 +180,10 @@ void describe_baseline(BenchReport& report, const std::optional<KmerBaseline>& b
   report.meta["kmer_n"] = n;
   report.meta["kmer_bits_are"] =
       "all true neighbours visible: more than the model sees, the strongest form of the baseline";
-  report.meta["kmer_bits_same_view_are"] =
-      "the model's view: a masked neighbour may be any base (counts are summed over it), a "
-      "substituted one is taken at its word";
+  if (!as_scored)
+    report.meta["kmer_bits_same_view_are"] =
+        "the model's view: a masked neighbour may be any base (counts are summed over it), a "
+        "substituted one is taken at its word";
   for (int k = 0; k <= baseline->max_side(); ++k) {
     report.meta["kmer_alpha"].push_back(baseline->alpha(k));
     report.meta["kmer_held_out_bits"].push_back(baseline->held_bits(k));
@@ -261,11 +195,76 @@ void check_loss_paths(const LossOptions& options) {
   for (std::string& file : baseline_files(options.baseline)) sequences.push_back(std::move(file));
   const std::string& cache = options.baseline.cache;
   check_bench_paths(options.bench, sequences, {{"--baseline-list", options.baseline.list}},
-                    {{"--baseline-cache", cache}});
+                    {{"--baseline-cache", cache}, {"--plot", options.plot}});
   if (!cache.empty() && !KmerBaseline::may_save(cache)) {
     throw Error(ErrorKind::kUsage, "--baseline-cache: " + cache +
                                        ": is no k-mer table of m5, and would be replaced by one");
   }
+}
+
+void check_contradictions(const CLI::App& app, const LossOptions& options) {
+  if (options.as_scored && (app.count("--mask-rate") > 0 || app.count("--seed") > 0)) {
+    throw Error(ErrorKind::kUsage,
+                "--as-scored asks about every base: it takes no --mask-rate and no --seed");
+  }
+  if (!options.as_scored && app.count("--passes") > 0) {
+    throw Error(ErrorKind::kUsage, "--passes: needs --as-scored");
+  }
+  if (options.baseline_only && app.count("--memory") > 0) {
+    throw Error(ErrorKind::kUsage, "--memory is of a model, and --baseline-only has none");
+  }
+}
+
+void describe_questions(BenchReport& report, const LossOptions& options) {
+  if (options.as_scored) {
+    if (!options.baseline_only) report.meta["passes"] = options.scoring.passes;
+    report.meta["bits_are"] =
+        "per base, of the model as in m5 score; not comparable with bits of causal models or "
+        "compressed sizes";
+    return;
+  }
+  report.meta["mask_rate"] = options.mask.rate;
+  report.meta["mask_shares"] = {options.mask.masked, options.mask.substituted, options.mask.kept};
+  report.meta["seed"] = options.seed;
+  report.meta["bits_are"] =
+      "per masked base, given the visible rest of its segment; not comparable with bits of causal "
+      "models or compressed sizes";
+}
+
+// Bytes of the model on the longest segment, or of the adaptive baseline, which comes after it.
+std::uint64_t memory_of(const LossOptions& options, const Session* session, std::int64_t longest,
+                        const LossData& data, int workers) {
+  const auto asked = static_cast<std::int64_t>(data.objective.rows.size());
+  const std::uint64_t adaptive = adaptive_baseline_memory(longest, asked, workers);
+  if (session == nullptr) return adaptive;
+  const std::int64_t rows = std::max(longest, kLossBatchTokens);
+  ScoringOptions scoring = options.scoring;
+  scoring.all_bases = true;
+  return std::max(adaptive, session->memory_needed(rows, kLossBatchSegments) +
+                                genome_memory_bytes(session->config(), scoring, rows, 1, 1) +
+                                (options.as_scored ? scoring_memory(rows, scoring) : 0));
+}
+
+std::vector<BenchColumn> columns_of(const LossOptions& options, bool with_table) {
+  std::vector<BenchColumn> columns = {{"segment_length"}, {"whole"}, {"segments"}};
+  const auto show = [&columns](std::initializer_list<const char*> keys) {
+    for (const char* key : keys) columns.push_back({key, 4});
+  };
+  if (!options.baseline_only) {
+    columns.push_back({"memory"});
+    if (options.as_scored) {
+      show({"scored_bits", "scored_accuracy"});
+    } else {
+      show({"nats", "bits", "masked_accuracy", "snp_accuracy", "kept_accuracy"});
+    }
+  }
+  if (with_table) {
+    columns.push_back({"kmer_n"});
+    show({"kmer_bits", "kmer_accuracy"});
+    if (!options.as_scored) show({"kmer_bits_same_view", "kmer_accuracy_same_view"});
+  }
+  show({"adaptive_bits", "adaptive_accuracy"});
+  return columns;
 }
 
 }  // namespace
@@ -276,6 +275,7 @@ int bench_loss(int argc, char** argv) {
   parse_options(app, options);
   if (!parse_bench(app, argc, argv, options.bench)) return 0;
   check_mask_options(options.mask);
+  check_contradictions(app, options);
   if (options.files.empty()) throw Error(ErrorKind::kUsage, "no sequence file given");
   if (options.lengths.empty()) {
     options.lengths = options.baseline_only ? "whole" : "1k,4k,16k,64k,196608,1M,whole";
@@ -288,15 +288,18 @@ int bench_loss(int argc, char** argv) {
   std::unique_ptr<Session> session;
   if (!options.baseline_only) {
     model = bench_model(options.bench);
+    options.scoring.memory = memory_is_on(options.bench.common, model);
     session = std::make_unique<Session>(model, session_options(options.bench.common));
   }
-  const Data data = load_data(options);
+  const bool memory = session && options.scoring.memory;
+  const LossData data = load_data(options);
   std::int64_t longest = 0;
   for (const GenomeRecord& r : data.store.records) longest = std::max(longest, r.length);
-  if (session) {
-    require_memory(session->memory_needed(std::max(longest, kBatchTokens), kBatchSegments),
-                   "a segment of " + with_commas(longest) + " nt");
-  }
+  ThreadPool pool(session                            ? session->threads()
+                  : options.bench.common.threads > 0 ? options.bench.common.threads
+                                                     : available_cpus());
+  require_memory(memory_of(options, session.get(), longest, data, pool.size()),
+                 "a segment of " + with_commas(longest) + " nt");
   const std::optional<KmerBaseline> baseline =
       load_baseline(options.baseline, options.bench.common, options.files);
   if (options.baseline_only && !baseline) {
@@ -312,13 +315,14 @@ int bench_loss(int argc, char** argv) {
   report.meta["threads"] = session ? session->threads() : 1;
   report.meta["tokens"] = data.store.total();
   report.meta["records"] = data.store.records.size();
-  report.meta["mask_rate"] = options.mask.rate;
-  report.meta["mask_shares"] = {options.mask.masked, options.mask.substituted, options.mask.kept};
-  report.meta["seed"] = options.seed;
-  report.meta["bits_are"] =
-      "per masked base, given the visible rest of its segment; not comparable "
-      "with bits of causal models or compressed sizes";
-  describe_baseline(report, baseline, n);
+  if (session) report.meta["memory"] = memory;
+  describe_questions(report, options);
+  describe_baseline(report, baseline, n, options.as_scored);
+  report.meta["adaptive_bits_are"] =
+      std::string(
+          "counts of the segment itself, 0 to 6 neighbours on each side, both strands, "
+          "every window with the base left out, on top of ") +
+      (baseline ? "the k-mer baseline" : "equal probabilities");
   std::int64_t masked = 0;
   for (const TargetKind kind : data.objective.kinds) masked += kind == TargetKind::kMasked;
 
@@ -331,30 +335,37 @@ int bench_loss(int argc, char** argv) {
                                   {"segments", segments.size()},
                                   {"tokens", data.store.total()},
                                   {"masked", masked}};
-    if (session) add_model_columns(row, evaluate(*session, data, segments));
-    if (baseline) {
-      add_baseline_columns(row, *baseline, n,
-                           evaluate(*baseline, data, data.store.tokens, segments),
-                           evaluate(*baseline, data, data.hidden, segments), masked);
+    if (session) row["memory"] = memory;
+    if (session && options.as_scored) {
+      add_scored_columns(row, evaluate_as_scored(*session, data, segments, options.scoring));
+    } else if (session) {
+      add_model_columns(row, evaluate(*session, data, segments, memory));
     }
+    std::vector<BaseProbabilities> predictions;
+    if (baseline) {
+      const KmerTally truth =
+          evaluate(*baseline, data, data.store.tokens, segments, n, &predictions);
+      std::optional<KmerTally> same;
+      if (!options.as_scored) same = evaluate(*baseline, data, data.hidden, segments);
+      add_baseline_columns(row, *baseline, n, truth, same, masked);
+    } else {
+      predictions.assign(static_cast<std::size_t>(masked), {0.25f, 0.25f, 0.25f, 0.25f});
+    }
+    add_adaptive_columns(row, evaluate_adaptive(data, segments, std::move(predictions), pool),
+                         masked);
     report.rows.push_back(std::move(row));
   }
 
-  std::vector<BenchColumn> columns = {{"segment_length"}, {"whole"}, {"segments"}};
-  if (session) {
-    for (const char* key : {"nats", "bits", "masked_accuracy", "snp_accuracy", "kept_accuracy"}) {
-      columns.push_back({key, 4});
-    }
+  if (baseline && !options.bench.json) {
+    report.meta["kmer_by_n"] = report.rows.back()["kmer_by_n"];
   }
-  if (baseline) {
-    columns.push_back({"kmer_n"});
-    for (const char* key :
-         {"kmer_bits", "kmer_accuracy", "kmer_bits_same_view", "kmer_accuracy_same_view"}) {
-      columns.push_back({key, 4});
-    }
-    if (!options.bench.json) report.meta["kmer_by_n"] = report.rows.back()["kmer_by_n"];
+  std::unique_ptr<OutputFile> plot;
+  if (!options.plot.empty()) {
+    plot = std::make_unique<OutputFile>(options.plot);
+    plot->write(chart(report.rows, model.config.name + (memory ? ", with its memory" : "")));
   }
-  report.write(options.bench.common.output, columns, options.bench.json);
+  report.write(options.bench.common.output, columns_of(options, baseline.has_value()),
+               options.bench.json, plot.get());
   return 0;
 }
 

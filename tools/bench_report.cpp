@@ -78,10 +78,12 @@ std::string BenchReport::json() const {
 }
 
 void BenchReport::write(const std::string& path, const std::vector<BenchColumn>& columns,
-                        bool as_json) const {
+                        bool as_json, OutputFile* beside) const {
   OutputFile out(path);
   out.write(as_json ? json() : table(columns));
-  out.commit();
+  std::vector<OutputFile*> files = {&out};
+  if (beside != nullptr) files.push_back(beside);
+  commit_all(files);
 }
 
 void add_bench_options(CLI::App& app, BenchOptions& options) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/output.hpp"
 #include "kernels/backend.hpp"
 #include "m5/model.hpp"
 #include "tools/options.hpp"
@@ -38,8 +39,9 @@ struct BenchReport {
 
   std::string table(const std::vector<BenchColumn>& columns) const;
   std::string json() const;
-  // Throws Error(kIo).
-  void write(const std::string& path, const std::vector<BenchColumn>& columns, bool as_json) const;
+  // beside: complete, and given its name together with the report. Throws Error(kIo).
+  void write(const std::string& path, const std::vector<BenchColumn>& columns, bool as_json,
+             OutputFile* beside = nullptr) const;
 };
 
 // The options of every subcommand that has a model, and what each of them needs.

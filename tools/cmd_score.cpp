@@ -302,6 +302,7 @@ int cmd_score(int argc, char** argv) {
   summary.model_name = model.config.name;
   summary.model_sha256 = model.sha256;
   summary.passes = a.unmasked ? 0 : a.passes;
+  summary.memory = uses_memory(model.config, scoring);
   summary.strand = a.strand;
   summary.context = a.common.context;
   summary.precision = a.common.precision;

@@ -96,9 +96,10 @@ void leave_out(const Surroundings& reading, const ContextShape& shape, std::uint
 GenomeMemory::GenomeMemory(std::span<const TokenView> sequences,
                            std::span<const MemoryOrder> orders, const ParallelFor& parallel)
     : sequences_(sequences.begin(), sequences.end()) {
-  if (orders.size() > kMostOrders) {
+  if (orders.size() > std::size_t{kMostMemoryOrders}) {
     throw Error(ErrorKind::kUsage, "genome memory: " + std::to_string(orders.size()) +
-                                       " orders are more than " + std::to_string(kMostOrders));
+                                       " orders are more than " +
+                                       std::to_string(kMostMemoryOrders));
   }
   std::int64_t rows = 0;
   for (const TokenView& sequence : sequences) rows += sequence.length;
@@ -134,7 +135,7 @@ void GenomeMemory::counts(std::size_t sequence, std::int64_t position, std::uint
     std::uint64_t word, context;
     bool reverse, exists;  // of the readings, the one to look up
   };
-  std::array<Asked, kMostOrders> asked;
+  std::array<Asked, kMostMemoryOrders> asked;
   for (std::size_t o = 0; o < orders_.size(); ++o) {
     const ContextCounts& table = tables_[orders_[o].table];
     const ContextShape& shape = table.shape();

@@ -26,12 +26,10 @@ inline void serial_for(std::int64_t tasks,
 
 class GenomeMemory {
  public:
-  static constexpr std::size_t kMostOrders = 64;
-
   GenomeMemory() = default;
   // Counts over all sequences, one genome; their tokens must outlive it. The same whatever their
   // order and the number of threads. Throws Error(kInput) past 2^31 - 1 nt, Error(kUsage) for
-  // orders of fewer than 1 or more than 31 neighbours, and for too many.
+  // orders of fewer than 1 or more than 31 neighbours, and for more than kMostMemoryOrders.
   GenomeMemory(std::span<const TokenView> sequences, std::span<const MemoryOrder> orders,
                const ParallelFor& parallel);
 

@@ -39,16 +39,10 @@ struct Total {
 
 Total total_of(const ScoreSummary& summary, const std::string* file) {
   Total result;
-  RecordSummary& total = result.counts;
   for (const RecordSummary& r : summary.records) {
     if (file != nullptr && r.file != *file) continue;
     ++result.records;
-    total.bases += r.bases;
-    total.scored += r.scored;
-    total.n += r.n;
-    total.other += r.other;
-    total.nll += r.nll;
-    total.correct += r.correct;
+    result.counts += r;
   }
   return result;
 }
@@ -60,6 +54,7 @@ Json run_of(const ScoreSummary& summary, const Total& total) {
   json["model_sha256"] = summary.model_sha256;
   json["passes"] = summary.passes;
   json["likelihood"] = summary.passes > 0;  // false: --unmasked
+  json["memory"] = summary.memory;
   json["strand"] = summary.strand;
   json["context"] = summary.context;
   json["precision"] = summary.precision;
@@ -159,6 +154,16 @@ void RecordSummary::add(const Token* tokens, const SequenceScores& scores) {
     throw Error(ErrorKind::kNumeric,
                 "record '" + name + "': its perplexity has no finite number; leave out --summary");
   }
+}
+
+RecordSummary& RecordSummary::operator+=(const RecordSummary& r) {
+  bases += r.bases;
+  scored += r.scored;
+  n += r.n;
+  other += r.other;
+  nll += r.nll;
+  correct += r.correct;
+  return *this;
 }
 
 void check_summary_path(const std::string& path) {

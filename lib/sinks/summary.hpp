@@ -25,6 +25,8 @@ struct RecordSummary {
   // Adds the scores of the record; log_probs must be there. Throws Error(kNumeric) naming the
   // record if its perplexity is no finite number: a summary has numbers only.
   void add(const Token* tokens, const SequenceScores& scores);
+  // The counts and sums of the other, too.
+  RecordSummary& operator+=(const RecordSummary& other);
 };
 
 // One row of the TSV.
@@ -36,7 +38,8 @@ struct ScoreSummary {
   std::vector<SummaryFile> files;  // of the input, no path twice
   std::vector<RecordSummary> records;
   std::string model_name, model_sha256;
-  int passes = 0;  // 0: unmasked
+  int passes = 0;       // 0: unmasked
+  bool memory = false;  // the genome memory was used
   std::string strand, context, precision;
 };
 

@@ -80,8 +80,8 @@ _m5() {
           options="$common --preset --lengths --layer --queries --skip-empty --allow-no-eof --json"
           ;;
         loss)
-          options="$common $input --preset --lengths --max-tokens --mask-rate --seed --baseline-train
-            --baseline-list --baseline-cache --baseline-only --json"
+          options="$common $input --preset --lengths --max-tokens --mask-rate --seed --as-scored --passes
+            --memory --plot --baseline-train --baseline-list --baseline-cache --baseline-only --json"
           ;;
       esac
       ;;

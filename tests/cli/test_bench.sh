@@ -206,6 +206,93 @@ true_that "loss: and something" "$(value kmer_bits_same_view) > $(value kmer_bit
 "$M5" bench loss --baseline-only repeat.fa --baseline-train repeat.fa >.out 2>.err
 said "loss: training on the test file is said" "is also a training file"
 
+# As scored: what m5 score says of the same records, to the last digit.
+ok "as scored" bench loss --as-scored --lengths 100,1k,whole x.fa --baseline-train train.fa --json
+cp .out scored.json
+ok "as scored: the summary" score --summary s.json -o /dev/null x.fa
+cp scored.json .out
+equal "as scored: mean bits" "$(value scored_bits 3)" \
+  "$(grep -m 1 '"mean_bits"' s.json | sed 's/^[^:]*: //; s/,$//')"
+equal "as scored: accuracy" "$(value scored_accuracy 3)" \
+  "$(grep -m 1 '"accuracy"' s.json | sed 's/^[^:]*: //; s/,$//')"
+equal "as scored: every base is asked" "$(value masked 1)" 5700
+check "as scored: nothing is masked at random" eval '! grep -qE "mask_rate|same_view|\"nats\"" .out'
+ok "as scored: other passes" bench loss --as-scored -k 3 --lengths whole x.fa --json
+cp .out three.json
+ok "as scored: other passes, the summary" score -k 3 --summary s.json -o /dev/null x.fa
+equal "as scored: K passes" "$(cp three.json .out; value scored_bits)" \
+  "$(grep -m 1 '"mean_bits"' s.json | sed 's/^[^:]*: //; s/,$//')"
+# Each segment is a sequence of its own.
+awk '/^>/ { name = substr($1, 2); next } { seq[name] = seq[name] $0 } END {
+  for (i = 1; i <= 5000; i += 1000) print ">a" i "\n" substr(seq["a"], i, 1000)
+  print ">b topology=circular\n" seq["b"] }' x.fa >cut.fa
+ok "as scored: the pieces as records" score --summary s.json -o /dev/null cut.fa
+cp scored.json .out
+equal "as scored: a segment is a record" "$(value scored_bits 2)" \
+  "$(grep -m 1 '"mean_bits"' s.json | sed 's/^[^:]*: //; s/,$//')"
+fails 2 "seed" "as scored with a seed" bench loss --as-scored --seed 2 x.fa
+fails 2 "as-scored" "passes of masked bases" bench loss -k 3 x.fa
+fails 2 "memory on: .* has no genome memory .*m5 train --memory on" "no memory" \
+  bench loss --memory on x.fa
+fails 2 "baseline-only has none" "memory of no model" bench loss --baseline-only --memory off \
+  --baseline-train train.fa x.fa
+
+# The adaptive baseline: nothing to learn from noise; a repeat is learnt from itself.
+cp scored.json .out
+for i in 1 2 3; do
+  true_that "adaptive: noise, row $i" "(x = $(value adaptive_bits $i)) > 1.97 && x <= $(value kmer_bits $i)"
+done
+{ echo '>r'; for _ in $(seq 20); do sequence 500 77; done; } >copies.fa
+ok "adaptive: copies" bench loss --baseline-only --as-scored --lengths 500,1k,whole copies.fa \
+  --baseline-train train.fa --json
+true_that "adaptive: one copy tells nothing" "$(value adaptive_bits 1) > 1.9"
+true_that "adaptive: two copies tell" "$(value adaptive_bits 2) < 1.6"
+true_that "adaptive: twenty tell nearly all" "$(value adaptive_bits 3) < 0.4"
+true_that "adaptive: and which base" "$(value adaptive_accuracy 3) > 0.95"
+true_that "adaptive: the table does not" "$(value kmer_bits 3) > 1.9"
+ok "adaptive: masked bases only" bench loss --lengths whole copies.fa --json
+true_that "adaptive: without a table" "$(value adaptive_bits) < 0.5"
+ok "adaptive: one thread" bench loss --as-scored --lengths 100,1k,whole x.fa --baseline-train train.fa \
+  --json -@ 1
+rows >one
+cp scored.json .out
+rows >two
+same "as scored: threads do not matter" one two
+
+# The figure.
+ok "plot" bench loss --lengths 100,1k,whole x.fa --baseline-train train.fa --plot loss.svg --json
+if [ -x /usr/bin/python3 ]; then
+  cp .out plot.json
+  check "plot: the lines are the numbers" /usr/bin/python3 - <<'P'
+import json, xml.etree.ElementTree as ET
+svg = "{http://www.w3.org/2000/svg}"
+root = ET.parse("loss.svg").getroot()
+rows = sorted(json.load(open("plot.json"))["rows"], key=lambda r: r["segment_length"])
+lines = root.findall(svg + "polyline")
+assert len(lines) == 3
+texts = [t.text for t in root.findall(svg + "text")]
+assert "tiny" in texts and "k-mer table" in texts, texts
+points = [[tuple(map(float, p.split(","))) for p in l.get("points").split()] for l in lines]
+flat, values = [], []
+for line, key in zip(points, ("bits", "kmer_bits", "adaptive_bits")):
+    assert len(line) == 3 and line[0][0] < line[1][0] < line[2][0]
+    flat += [y for _, y in line]
+    values += [r[key] for r in rows]
+# One straight line takes bits to heights, less bits lower.
+low, high = values.index(min(values)), values.index(max(values))
+slope = (flat[high] - flat[low]) / (values[high] - values[low])
+assert slope < 0
+for y, bits in zip(flat, values):
+    assert abs(flat[low] + slope * (bits - values[low]) - y) < 0.15, (y, bits)
+    assert 0 < y < float(root.get("height"))
+P
+else
+  skip python3
+fi
+fails 5 "nowhere" "plot: no such folder" bench loss --lengths 100 x.fa --plot nowhere/p.svg
+fails 2 "x.fa" "plot: over its input" bench loss --lengths 100 x.fa --plot x.fa
+fails 2 "" "plot: the same file as the report" bench loss --lengths 100 x.fa --plot same -o same
+
 # The cache of counts.
 echo train.fa >list
 ok "cache: written" bench loss --baseline-only x.fa --baseline-list list --baseline-cache c --json
