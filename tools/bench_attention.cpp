@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/random.hpp"
 #include "data/genome_store.hpp"
 #include "kernels/backend.hpp"
@@ -329,9 +330,9 @@ int bench_attention(int argc, char** argv) {
   bool pass = true;
   for (const std::int64_t length : sizes) {
     log_detail(with_commas(length) + " nt");
-    require_memory(encoder.memory_needed(length, 1) +
-                       static_cast<std::uint64_t>(length * c.dim) * sizeof(float),
-                   with_commas(length) + " nt");
+    require_more_memory(encoder.memory().pass(length, 1, 1) +
+                            static_cast<std::uint64_t>(length * c.dim) * sizeof(float),
+                        with_commas(length) + " nt");
     const std::vector<Token> genome =
         files.empty() ? random_genome(length, kSeed) : tiled(store.tokens, length);
     const Outcome outcome = probe(model, *backend, encoder, layer, genome, queries);

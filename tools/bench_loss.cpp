@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "tools/bench_baseline.hpp"
@@ -13,6 +14,7 @@
 #include "tools/input.hpp"
 #include "tools/line_chart.hpp"
 #include "tools/loss_data.hpp"
+#include "tools/run_memory.hpp"
 
 namespace m5 {
 namespace {
@@ -231,18 +233,21 @@ void describe_questions(BenchReport& report, const LossOptions& options) {
       "models or compressed sizes";
 }
 
-// Bytes of the model on the longest segment, or of the adaptive baseline, which comes after it.
-std::uint64_t memory_of(const LossOptions& options, const Session* session, std::int64_t longest,
-                        const LossData& data, int workers) {
+// Bytes of the process while it evaluates segments of that length: with the model, or with the
+// adaptive baseline, which comes after it.
+std::uint64_t memory_of(const LossOptions& options, const Session* session, const LossData& data,
+                        std::int64_t length, int workers) {
+  const std::vector<Segment> segments = segments_of(data.store, length);
+  std::int64_t longest = 0;
+  for (const Segment& segment : segments) longest = std::max(longest, segment.length);
   const auto asked = static_cast<std::int64_t>(data.objective.rows.size());
-  const std::uint64_t adaptive = adaptive_baseline_memory(longest, asked, workers);
-  if (session == nullptr) return adaptive;
-  const std::int64_t rows = std::max(longest, kLossBatchTokens);
-  ScoringOptions scoring = options.scoring;
-  scoring.all_bases = true;
-  return std::max(adaptive, session->memory_needed(rows, kLossBatchSegments) +
-                                genome_memory_bytes(session->config(), scoring, rows, 1, 1) +
-                                (options.as_scored ? scoring_memory(rows, scoring) : 0));
+  std::uint64_t most = adaptive_baseline_memory(longest, asked, workers);
+  if (session != nullptr) {
+    most = std::max(most, options.as_scored
+                              ? scored_evaluation_memory(*session, segments, options.scoring)
+                              : evaluation_memory(*session, data, segments, options.scoring));
+  }
+  return static_cast<std::uint64_t>(held_memory(workers, false)) + most;
 }
 
 std::vector<BenchColumn> columns_of(const LossOptions& options, bool with_table) {
@@ -298,8 +303,11 @@ int bench_loss(int argc, char** argv) {
   ThreadPool pool(session                            ? session->threads()
                   : options.bench.common.threads > 0 ? options.bench.common.threads
                                                      : available_cpus());
-  require_memory(memory_of(options, session.get(), longest, data, pool.size()),
-                 "a segment of " + with_commas(longest) + " nt");
+  std::vector<float>().swap(model.parameters);  // the session has them
+  for (const std::int64_t length : lengths) {
+    require_memory(memory_of(options, session.get(), data, length, pool.size()),
+                   "segments of " + (length == 0 ? "whole records" : with_commas(length) + " nt"));
+  }
   const std::optional<KmerBaseline> baseline =
       load_baseline(options.baseline, options.bench.common, options.files);
   if (options.baseline_only && !baseline) {
@@ -364,6 +372,7 @@ int bench_loss(int argc, char** argv) {
     plot = std::make_unique<OutputFile>(options.plot);
     plot->write(chart(report.rows, model.config.name + (memory ? ", with its memory" : "")));
   }
+  log_memory();
   report.write(options.bench.common.output, columns_of(options, baseline.has_value()),
                options.bench.json, plot.get());
   return 0;

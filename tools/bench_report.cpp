@@ -187,16 +187,6 @@ bool reset_peak_memory() {
   return file.good();
 }
 
-void require_memory(std::uint64_t bytes, const std::string& what) {
-  const auto available = static_cast<std::uint64_t>(available_memory_bytes());
-  if (bytes > available) {
-    throw Error(ErrorKind::kResource, what + " needs " +
-                                          with_commas(static_cast<std::int64_t>(bytes)) +
-                                          " bytes of memory, available are " +
-                                          with_commas(static_cast<std::int64_t>(available)));
-  }
-}
-
 std::vector<Token> random_genome(std::int64_t length, std::uint64_t seed) {
   std::vector<Token> tokens(static_cast<std::size_t>(length));
   for (std::size_t i = 0; i < tokens.size(); ++i) {

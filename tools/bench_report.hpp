@@ -74,9 +74,6 @@ std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whol
 // system does not allow it: peak_rss_bytes() then tells the peak since the start.
 bool reset_peak_memory();
 
-// Error(kResource) if a run needs more than there is; `what` names it.
-void require_memory(std::uint64_t bytes, const std::string& what);
-
 // Sequence of `length` tokens: uniform A C G T, a function of the seed.
 std::vector<Token> random_genome(std::int64_t length, std::uint64_t seed);
 

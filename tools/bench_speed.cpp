@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/random.hpp"
 #include "base/system.hpp"
 #include "kernels/backend.hpp"
@@ -200,8 +201,9 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
     timed.set_parameters(model.parameters.data());
     for (const std::int64_t length : settings.lengths) {
       log_detail(mode + ", " + with_commas(length) + " nt, threads: " + std::to_string(threads));
+      require_more_memory(encoder.memory().pass(length, 1, 1) + static_cast<std::uint64_t>(length),
+                          mode + " of " + with_commas(length) + " nt");
       const std::vector<Token> genome = random_genome(length, kSeed);
-      require_memory(encoder.memory_needed(length, 1), mode + " of " + with_commas(length) + " nt");
       reset_peak_memory();
       const auto make_task = [&](Encoder<float>& e) {
         return training ? training_task(model, e, genome) : forward_task(model, e, genome);

@@ -9,6 +9,7 @@
 // wraps. The model reads the forward strand; the strand column repeats the annotation.
 #include <utility>
 
+#include "base/memory.hpp"
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
 #include "sinks/embed_sink.hpp"
@@ -109,33 +110,34 @@ int cmd_embed(int argc, char** argv) {
   check_common(a.common, "embed");
   check(app, a);
   const bool table = a.format == "npy" && a.common.output != "-";
-  const InputPlan plan = open_input(
-      a.input, a.common, {{"the table beside it", table ? a.common.output + ".tsv" : ""}},
-      {{"--features", a.units.features}});
+  InputPlan plan = open_input(a.input, a.common,
+                              {{"the table beside it", table ? a.common.output + ".tsv" : ""}},
+                              {{"--features", a.units.features}});
   if (a.units.per == "feature" && !plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
   }
-  RegionSelector selector(plan.regions);
-  if (!selector.empty()) check_regions(plan, a.common);
+  RegionSelector selector(std::move(plan.regions));
+  if (!selector.empty()) check_regions(selector, plan.files, a.common);
   FeatureTable features(a.units, a.common.allow_no_eof);
   if (a.units.per == "feature" && can_be_read_twice(plan.files)) {
-    FeatureTable trial = features;
     std::vector<Unit> units;
     for_each_name(plan.files, a.common,
                   [&](const std::string& name, std::int64_t length, bool circular) {
-                    trial.units(name, length, circular, 0, units);
+                    features.units(name, length, circular, 0, units);
                     units.clear();
                   });
-    trial.require_all();
+    features.require_all();
+    features.start_over();
   }
 
-  const Model model = open_model(a.common);
+  Model model = open_model(a.common);
   if (a.units.layer > model.config.layers) {
     throw Error(ErrorKind::kUsage, "--layer: " + std::to_string(a.units.layer) +
                                        " is more than the " + std::to_string(model.config.layers) +
                                        " blocks of model '" + model.config.name + "'");
   }
   Session session(model, session_options(a.common));
+  std::vector<float>().swap(model.parameters);  // the session has them
   EmbedSinkOptions sink_options;
   sink_options.path = a.common.output;
   sink_options.dim = model.config.dim;
@@ -147,7 +149,10 @@ int cmd_embed(int argc, char** argv) {
     keep = [&embedder](const std::string& name) { return embedder.wants(name); };
   }
   Pipeline<InputBatch, Embedded> pipeline;
-  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token());
+  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token(),
+                     [&](const std::string& what, std::int64_t rows) {
+                       if (!a.common.dry_run) embedder.run_memory().check(what, rows);
+                     });
   if (a.common.dry_run) {
     DryRun dry(a.common, session);
     for (InputBatch batch; reader.next(batch);) {
@@ -163,7 +168,7 @@ int cmd_embed(int argc, char** argv) {
   Progress progress("embed", "nt");
   const auto compute = [&](InputBatch batch) {
     std::vector<Unit> units = embedder.units_of(batch);
-    check_memory(a.common, embedder.memory(batch, units), batch_name(batch));
+    require_memory(embedder.memory(batch, units), batch_name(batch));
     const std::int64_t rows = batch.rows;
     std::int64_t shown = 0;  // of the rows
     session.on_layer([&](int done, int of) {
@@ -181,6 +186,7 @@ int cmd_embed(int argc, char** argv) {
   selector.finish();
   if (a.units.per == "feature") features.write(*sink);
   sink->commit();
+  log_memory();
   return 0;
 }
 

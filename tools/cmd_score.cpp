@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
@@ -22,6 +23,7 @@
 #include "tools/input.hpp"
 #include "tools/options.hpp"
 #include "tools/progress.hpp"
+#include "tools/run_memory.hpp"
 
 namespace m5 {
 
@@ -152,21 +154,28 @@ std::vector<SummaryFile> summary_files(const std::vector<std::string>& input,
 // of the one before it, which is written meanwhile.
 class ScoreMemory {
  public:
-  ScoreMemory(const Session& session, const ScoringOptions& options)
-      : session_(session), options_(options) {}
-  std::uint64_t next(const InputBatch& batch) {
+  // summary: counts of all records are kept.
+  ScoreMemory(const Session& session, const ScoringOptions& options, bool summary)
+      : session_(session), run_(session), options_(options), summary_(summary) {}
+  std::uint64_t next(const InputBatch& batch) {  // once a batch
     const std::uint64_t before = written_;
     written_ = scored_memory(batch.rows, options_);
-    return program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts) +
-           genome_memory_bytes(session_.config(), options_, batch.rows,
-                               static_cast<std::int64_t>(batch.records.size()), batch.contexts) +
-           scoring_memory(batch.rows, options_) + before;
+    for (const InputRecord& record : batch.records) {
+      if (summary_) kept_ += summary_memory(record.name.size());
+    }
+    const std::uint64_t counts =
+        genome_memory_bytes(session_.config(), options_, batch.rows,
+                            static_cast<std::int64_t>(batch.records.size()), batch.contexts);
+    return run_.with(batch, scoring_memory(batch.rows, options_) + counts + before + kept_);
   }
+  const RunMemory& run() const { return run_; }
 
  private:
   const Session& session_;
+  const RunMemory run_;
   const ScoringOptions options_;
-  std::uint64_t written_ = 0;
+  const bool summary_;
+  std::uint64_t written_ = 0, kept_ = 0;
 };
 
 // The last stage: rows of the regions asked for, sizes, and counts for the summary.
@@ -194,8 +203,12 @@ class ScoreWriter {
       }
       if (sizes_ != nullptr) sizes_->write(record.name + "\t" + std::to_string(length) + "\n");
       if (summary_ == nullptr) continue;
+      const std::vector<SummaryFile>& files = summary_->files;
+      while (files[file_].path != record.file) {
+        file_ = (file_ + 1) % files.size();  // they come in this order, but one may come again
+      }
       RecordSummary& row = summary_->records.emplace_back();
-      row.file = record.file;
+      row.file = file_;
       row.name = record.name;
       row.circular = record.circular;
       row.bases = length;
@@ -211,12 +224,12 @@ class ScoreWriter {
   RegionSelector& selector_;
   OutputFile* sizes_;      // null: not asked for
   ScoreSummary* summary_;  // null: not asked for
+  std::size_t file_ = 0;   // of the summary, that the last record was of
 };
 
 int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
-            const ScoringOptions& options) {
+            const ScoringOptions& options, ScoreMemory& memory) {
   DryRun plan(a.common, session);
-  ScoreMemory memory(session, options);
   const int strands = options.strand == Strand::kBoth ? 2 : 1;
   for (InputBatch batch; reader.next(batch);) {
     plan.add(batch, memory.next(batch), strands * working_passes(batch.views, options));
@@ -261,26 +274,31 @@ int cmd_score(int argc, char** argv) {
     throw Error(ErrorKind::kUsage,
                 "--chrom-sizes: " + a.chrom_sizes + ": is written as plain text");
   }
-  const InputPlan plan =
+  InputPlan plan =
       open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
   if (!a.sample.empty() && plan.files.size() > 1) {
     throw Error(ErrorKind::kUsage,
                 "--sample is for one file, and there are " + std::to_string(plan.files.size()));
   }
-  RegionSelector selector(plan.regions);
-  if (!selector.empty()) check_regions(plan, a.common);
-  const Model model = open_model(a.common);
+  RegionSelector selector(std::move(plan.regions));
+  if (!selector.empty()) check_regions(selector, plan.files, a.common);
+  Model model = open_model(a.common);
   ScoringOptions scoring = scoring_of(a);
   scoring.memory = memory_is_on(a.common, model);
   Session session(model, session_options(a.common));
+  std::vector<float>().swap(model.parameters);  // the session has them
+  ScoreMemory memory(session, scoring, !a.summary.empty());
   std::function<bool(const std::string&)> keep;
   // A summary and chromosome sizes are of all records, so nothing is left out for them.
   if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty()) {
     keep = [&selector](const std::string& name) { return selector.wants(name); };
   }
   Pipeline<InputBatch, Scored> pipeline;
-  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token());
-  if (a.common.dry_run) return dry_run(a, reader, session, scoring);
+  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token(),
+                     [&](const std::string& what, std::int64_t rows) {
+                       if (!a.common.dry_run) memory.run().check(what, rows);
+                     });
+  if (a.common.dry_run) return dry_run(a, reader, session, scoring, memory);
 
   ScoreSinkOptions sink_options;
   sink_options.path = a.common.output;
@@ -309,10 +327,9 @@ int cmd_score(int argc, char** argv) {
 
   Progress progress("score", "nt");
   double scored_rows = 0;
-  ScoreMemory memory(session, scoring);
   ScoreWriter writer(*sink, selector, sizes.get(), a.summary.empty() ? nullptr : &summary);
   const auto compute = [&](InputBatch batch) {
-    check_memory(a.common, memory.next(batch), batch_name(batch));
+    require_memory(memory.next(batch), batch_name(batch));
     std::vector<SequenceScores> scores;
     std::int64_t remainder = 0;
     try {
@@ -342,6 +359,7 @@ int cmd_score(int argc, char** argv) {
     files.push_back(summary_file.get());
   }
   commit_all(files);
+  log_memory();
   log_detail("scored " + with_commas(std::llround(scored_rows)) + " nt");
   return 0;
 }

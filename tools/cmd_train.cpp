@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "base/system.hpp"
 #include "data/genome_store.hpp"
@@ -29,6 +30,7 @@
 #include "tools/options.hpp"
 #include "tools/paths.hpp"
 #include "tools/progress.hpp"
+#include "tools/run_memory.hpp"
 #include "tools/train_options.hpp"
 #include "train/trainer.hpp"
 #include "train/training.hpp"
@@ -101,23 +103,6 @@ GenomeStore load(const Options& o, const std::vector<std::string>& files, const 
                                        ": no A, C, G or T to " + purpose);
   }
   return store;
-}
-
-// --max-memory, else what is free and what the loaded sequences (part of the need) have taken.
-std::int64_t memory_limit(const Options& o, std::int64_t loaded) {
-  if (o.common.max_memory > 0) return o.common.max_memory;
-  const std::int64_t available = available_memory_bytes();
-  return available > std::numeric_limits<std::int64_t>::max() - loaded ? available
-                                                                       : available + loaded;
-}
-
-void check_memory(const Options& o, const MemoryPlan& plan, std::int64_t limit) {
-  if (plan.bytes <= limit) return;
-  throw Error(ErrorKind::kResource,
-              "training needs " + with_commas(plan.bytes) + " bytes at least, " +
-                  with_commas(limit) +
-                  (o.common.max_memory > 0 ? " are allowed (--max-memory)" : " are available") +
-                  "; reduce --batch-tokens or --segment-length");
 }
 
 // --- talk ----------------------------------------------------------------------------------------
@@ -214,7 +199,7 @@ double seconds_per_nt(const Options& o, const GenomeStore& training, const Memor
 }
 
 void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
-                   std::int64_t limit, kernels::Backend<float>& backend) {
+                   const MemoryLimit& limit, kernels::Backend<float>& backend) {
   const auto line = [](const char* name, std::int64_t value) {
     std::printf("%s\t%lld\n", name, static_cast<long long>(value));
   };
@@ -229,11 +214,13 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
   line("planned_tokens", o.settings.planned_tokens());
   line("keep_every_layers", plan.keep_every);
   line("memory_bytes", plan.bytes);
-  line("memory_available_bytes", limit);
-  std::printf("memory_fits\t%s\n", plan.bytes <= limit ? "yes" : "no");
+  line("memory_available_bytes", static_cast<std::int64_t>(limit.bytes));
+  std::printf("memory_fits\t%s\n",
+              fits(static_cast<std::uint64_t>(plan.bytes), limit) ? "yes" : "no");
   // The trial takes little memory, but not none.
-  const double trial =
-      plan.bytes <= limit ? seconds_per_nt(o, training, plan, backend) : std::nan("");
+  const double trial = fits(static_cast<std::uint64_t>(plan.bytes), limit)
+                           ? seconds_per_nt(o, training, plan, backend)
+                           : std::nan("");
   std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
 }
 
@@ -280,16 +267,18 @@ int train(Options& o) {
   const GenomeStore training = load(o, files, "train on");
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files, "validate on");
-  const std::int64_t loaded = training.total() + validation.total();
-  const std::int64_t limit = memory_limit(o, loaded);
+  const MemoryLimit limit = memory_limit(o.common.max_memory);
+  const std::int64_t held = held_memory(backend->workers(), true);
   MemoryPlan plan =
-      Trainer::plan_memory(o.settings, training, validation, *backend, limit - loaded);
-  plan.bytes += loaded;
+      Trainer::plan_memory(o.settings, training, validation, *backend,
+                           static_cast<std::int64_t>(limit.bytes + kMemoryTolerance) - held);
+  plan.bytes = std::max(plan.bytes + held, peak_rss_bytes());
   if (o.common.dry_run) {
     print_dry_run(o, training, plan, limit, *backend);
     return 0;
   }
-  check_memory(o, plan, limit);
+  require_memory(static_cast<std::uint64_t>(plan.bytes),
+                 "training with these --batch-tokens and --segment-length");
   if (o.init.empty()) {
     model.parameters = initial_model(model.config, o.settings.seed).parameters;
   } else {
@@ -330,6 +319,7 @@ int train(Options& o) {
   }
   save_model(model, o.common.output);
   std::remove(o.checkpoint.c_str());  // complete: nothing is left to resume
+  log_memory();
   log_info("wrote " + o.common.output +
            (reporter.validation().empty() ? "" : "; " + reporter.validation()));
   return 0;

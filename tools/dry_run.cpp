@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include "base/memory.hpp"
+
 namespace m5 {
 
 namespace {
@@ -61,15 +63,15 @@ void DryRun::print(const Pass& one_pass) const {
     if (kind.rows == 0) continue;
     seconds += seconds_per_row(kind, one_pass) * static_cast<double>(kind.rows);
   }
-  const std::uint64_t limit = memory_limit(options_).bytes;
+  const MemoryLimit limit = memory_limit(options_.max_memory);
   std::printf("device\t%s\n", session_.device_name().c_str());
   std::printf("threads\t%d\n", session_.threads());
   std::printf("records\t%lld\n", static_cast<long long>(records_));
   std::printf("rows\t%lld\n", static_cast<long long>(rows_));
   std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(model_rows_));
   std::printf("memory_bytes\t%llu\n", static_cast<unsigned long long>(memory_));
-  std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit));
-  std::printf("memory_fits\t%s\n", memory_ <= limit ? "yes" : "no");
+  std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit.bytes));
+  std::printf("memory_fits\t%s\n", fits(memory_, limit) ? "yes" : "no");
   std::printf("expected_seconds\t%.1f\n", seconds);
 }
 

@@ -82,6 +82,7 @@ Embedder::Embedder(const EmbedUnits& choice, Session& session, RegionSelector& s
       session_(session),
       selector_(selector),
       features_(features),
+      run_memory_(session),
       row_memory_(row_memory),
       layer_(choice.layer < 0 ? session.config().layers : choice.layer),
       dim_(session.config().dim) {}
@@ -140,11 +141,21 @@ std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>&
   kept_ += kept_memory(units);
   const auto count = static_cast<std::int64_t>(units.size());
   std::uint64_t pooled = static_cast<std::uint64_t>(count) * (sizeof(Unit) + sizeof(PoolInterval));
-  if (choice_.per != "base") pooled += Pooler::memory(batch.rows, count, dim_);
+  if (choice_.per == "base") {
+    pooled += sizeof(float) * static_cast<std::uint64_t>(dim_) *
+              static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()));
+  } else {
+    pooled += Pooler::memory(batch.rows, count, dim_);
+  }
   const std::uint64_t before = written_;
   written_ = pooled + static_cast<std::uint64_t>(batch.rows) * sizeof(Token);
-  return program_memory(batch) + session_.memory_needed(batch.rows, batch.contexts) + pooled +
-         before + kept_;
+  return run_memory_.with(batch, pooled + before + kept_);
+}
+
+// Of the rows that --per base writes: a tile of the encoder for each worker.
+std::int64_t Embedder::rows_ahead() const {
+  constexpr std::int64_t kTileRows = 2048;
+  return kTileRows * session_.threads();
 }
 
 Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
@@ -153,7 +164,7 @@ Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink&
   if (result.units.empty()) return result;
   const InputBatch& in = result.batch;
   if (choice_.per == "base") {
-    RowOrder order(dim_, base_rows(in, result.units, sink));
+    RowOrder order(dim_, rows_ahead(), base_rows(in, result.units, sink));
     session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
       check_finite(in, first, n, values);
       order.add(first, n, values);

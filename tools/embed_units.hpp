@@ -2,6 +2,7 @@
 // the model with its pooling, and the writing.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -15,6 +16,7 @@
 #include "nn/pooling.hpp"
 #include "sinks/embed_sink.hpp"
 #include "tools/input.hpp"
+#include "tools/run_memory.hpp"
 
 namespace m5 {
 
@@ -47,6 +49,7 @@ class FeatureTable {
   const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
   // Throws Error(kInput) if a feature's record never came.
   void require_all() const;
+  void start_over() { std::fill(taken_.begin(), taken_.end(), 0); }  // the records come once more
   // All rows in the order of the file, after require_all().
   void write(EmbedSink& sink) const;
 
@@ -80,6 +83,7 @@ class Embedder {
   // Bytes the process takes while this batch is in the model, the one before it is written, and the
   // rows of all so far are kept. Once a batch, in their order.
   std::uint64_t memory(const InputBatch& batch, const std::vector<Unit>& units);
+  const RunMemory& run_memory() const { return run_memory_; }
 
   // check is called now and then, from several threads, and may throw. sink: for --per base.
   Embedded compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
@@ -89,6 +93,7 @@ class Embedder {
  private:
   std::vector<Interval> intervals_of(const InputRecord& record);
   std::uint64_t kept_memory(const std::vector<Unit>& units) const;
+  std::int64_t rows_ahead() const;
   void check_finite(const InputBatch& batch, std::int64_t first_row, int n,
                     const float* values) const;
   RowOrder::Sink base_rows(const InputBatch& batch, const std::vector<Unit>& units,
@@ -98,6 +103,7 @@ class Embedder {
   Session& session_;
   RegionSelector& selector_;
   FeatureTable& features_;
+  const RunMemory run_memory_;
   const std::uint64_t row_memory_;
   const int layer_, dim_;
   std::uint64_t kept_ = 0;     // bytes of the rows so far

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
@@ -19,6 +20,10 @@ bool exists(const std::string& path) {
   struct stat status;
   return stat(path.c_str(), &status) == 0;
 }
+
+constexpr std::size_t kLongRecord = std::size_t{1} << 20;  // nt
+
+constexpr std::int64_t kCheckedRows = 1'000'000;  // of a context of many records
 
 // Position of the dot of a sequence file's suffix in the name, or npos.
 std::size_t sequence_suffix(const std::string& path) {
@@ -81,8 +86,13 @@ InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof) {
   if (streams > 1) throw Error(ErrorKind::kUsage, "- (stdin) can be read once only");
   for (const std::string& text : arguments.regions) plan.regions.push_back(parse_region(text));
   if (!arguments.regions_file.empty()) {
-    const std::vector<Region> more = read_bed_regions(arguments.regions_file, allow_no_eof);
-    plan.regions.insert(plan.regions.end(), more.begin(), more.end());
+    std::vector<Region> more = read_bed_regions(arguments.regions_file, allow_no_eof);
+    if (plan.regions.empty()) {
+      plan.regions = std::move(more);
+    } else {
+      plan.regions.insert(plan.regions.end(), std::make_move_iterator(more.begin()),
+                          std::make_move_iterator(more.end()));
+    }
   }
   return plan;
 }
@@ -110,14 +120,29 @@ BatchLimits batch_limits(const Session& session) {
 
 BatchReader::BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
                          const BatchLimits& limits,
-                         std::function<bool(const std::string& name)> keep, std::stop_token stop)
-    : options_(options), limits_(limits), keep_(std::move(keep)), reader_(files, [&] {
+                         std::function<bool(const std::string& name)> keep, std::stop_token stop,
+                         std::function<void(const std::string& what, std::int64_t rows)> check)
+    : options_(options),
+      limits_(limits),
+      keep_(std::move(keep)),
+      check_(std::move(check)),
+      reader_(files, [&] {
         SequenceReaderOptions reader;
         reader.skip_empty = options.skip_empty;
         reader.allow_no_eof = options.allow_no_eof;
         reader.stop = std::move(stop);
+        reader.may_grow = [this](const SequenceRecord& record, std::int64_t nt,
+                                 std::uint64_t room) { may_grow(record, nt, room); };
         return reader;
       }()) {}
+
+void BatchReader::may_grow(const SequenceRecord& record, std::int64_t nt, std::uint64_t room) {
+  const std::string what = record.file + ": record '" + record.name.substr(0, 200) +
+                           "', of which " + std::to_string(nt) + " nt are read";
+  require_more_memory(room, what);
+  const bool by_file = options_.context == "file";
+  if (check_ && (by_file || !keep_ || keep_(record.name))) check_(what, nt + (by_file ? rows_ : 0));
+}
 
 bool BatchReader::next_record(InputRecord& record) {
   while (reader_.next(raw_)) {
@@ -131,7 +156,7 @@ bool BatchReader::next_record(InputRecord& record) {
     }
     record.circular = is_circular(raw_, options_);
     file_index_ = raw_.file_index;
-    if (raw_.bases.capacity() > (std::size_t{1} << 24)) std::string().swap(raw_.bases);
+    if (raw_.bases.capacity() > kLongRecord) std::string().swap(raw_.bases);
     if (options_.context == "record" && keep_ && !keep_(record.name)) continue;
     return true;
   }
@@ -158,6 +183,10 @@ bool BatchReader::next(InputBatch& batch) {
       if (full) break;
     }
     batch_file_ = pending_file_;
+    rows_ = batch.rows + length;
+    if (by_file && check_ && rows_ / kCheckedRows != batch.rows / kCheckedRows) {
+      check_(pending_.file + ": records up to '" + pending_.name + "'", rows_);
+    }
     has_pending_ = false;
     batch.rows += length;
     batch.contexts = by_file ? 1 : batch.contexts + 1;
@@ -172,6 +201,7 @@ bool BatchReader::next(InputBatch& batch) {
     view.context = by_file ? 0 : static_cast<std::int64_t>(batch.views.size());
     batch.views.push_back(view);
   }
+  batch.names_memory = reader_.names_memory();
   return !batch.records.empty();
 }
 
@@ -211,13 +241,14 @@ void for_each_name(
   }
 }
 
-void check_regions(const InputPlan& plan, const CommonOptions& options) {
-  if (!can_be_read_twice(plan.files)) return;
-  RegionSelector selector(plan.regions);
-  for_each_name(plan.files, options, [&](const std::string& name, std::int64_t length, bool) {
+void check_regions(RegionSelector& selector, const std::vector<std::string>& files,
+                   const CommonOptions& options) {
+  if (!can_be_read_twice(files)) return;
+  for_each_name(files, options, [&](const std::string& name, std::int64_t length, bool) {
     selector.select(name, length);
   });
   selector.finish();
+  selector.start_over();
 }
 
 std::string batch_name(const InputBatch& batch) {
@@ -225,32 +256,6 @@ std::string batch_name(const InputBatch& batch) {
   if (batch.records.size() == 1) return first.file + ": record '" + first.name + "'";
   return first.file + ": " + std::to_string(batch.records.size()) + " records from '" + first.name +
          "' on";
-}
-
-std::uint64_t program_memory(const InputBatch& batch) {
-  constexpr std::uint64_t kProgram = 32'000'000;  // measured: 20 to 25 MB
-  constexpr std::uint64_t kRecord = 512;          // names, views, and what the allocator adds
-  // Letters and tokens; and the same again of the next batch.
-  return kProgram + 2 * (2 * static_cast<std::uint64_t>(batch.rows) +
-                         kRecord * static_cast<std::uint64_t>(batch.records.size()));
-}
-
-MemoryLimit memory_limit(const CommonOptions& options) {
-  constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
-  const std::int64_t left = available_memory_bytes(), held = rss_bytes();
-  const std::int64_t available = left > kAll - held ? kAll : left + held;
-  const bool by_option = options.max_memory > 0 && options.max_memory < available;
-  return {static_cast<std::uint64_t>(by_option ? options.max_memory : available), by_option};
-}
-
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what) {
-  const MemoryLimit limit = memory_limit(options);
-  if (needed <= limit.bytes) return;
-  throw Error(ErrorKind::kResource,
-              what + ": needs " + with_commas(static_cast<std::int64_t>(needed)) + " bytes, " +
-                  with_commas(static_cast<std::int64_t>(limit.bytes)) +
-                  (limit.by_option ? " allowed by --max-memory" : " available") +
-                  "; use a smaller model, shorter records or a machine with more memory");
 }
 
 }  // namespace m5

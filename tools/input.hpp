@@ -51,6 +51,7 @@ struct InputBatch {
   std::vector<InputRecord> records;
   std::vector<TokenView> views;  // of the records, contexts set
   std::int64_t rows = 0, contexts = 0;
+  std::uint64_t names_memory = 0;  // bytes: what the reader holds of all names so far
 };
 
 // Short records share a batch up to these limits: so many that all workers are busy, and so few
@@ -66,23 +67,29 @@ BatchLimits batch_limits(const Session& session);
 class BatchReader {
  public:
   // keep, when set: with --context record, records it refuses are read and checked, then dropped.
-  // stop: SequenceReaderOptions.
+  // stop: SequenceReaderOptions. check, when set, is asked while a long record, or a long context
+  // of many, is read, whether what there is of it by now may go through the model; it throws if
+  // not.
   BatchReader(const std::vector<std::string>& files, const CommonOptions& options,
               const BatchLimits& limits, std::function<bool(const std::string& name)> keep = {},
-              std::stop_token stop = {});
+              std::stop_token stop = {},
+              std::function<void(const std::string& what, std::int64_t rows)> check = {});
   bool next(InputBatch& batch);  // false after the last one
 
  private:
   bool next_record(InputRecord& record);
+  void may_grow(const SequenceRecord& record, std::int64_t nt, std::uint64_t room);
 
   CommonOptions options_;
   BatchLimits limits_;
   std::function<bool(const std::string&)> keep_;
+  std::function<void(const std::string&, std::int64_t)> check_;
   SequenceReader reader_;
   SequenceRecord raw_;
   InputRecord pending_;  // read, but belongs to the next batch
   bool has_pending_ = false;
   bool warned_u_ = false;
+  std::int64_t rows_ = 0;                             // of the batch so far
   std::int64_t file_index_ = -1;                      // of the record read last
   std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
 };
@@ -102,22 +109,9 @@ void for_each_name(
     const std::function<void(const std::string& name, std::int64_t length, bool circular)>& visit);
 
 // Throws Error(kInput) for a region that no record has, where that can be known beforehand.
-void check_regions(const InputPlan& plan, const CommonOptions& options);
+void check_regions(RegionSelector& selector, const std::vector<std::string>& files,
+                   const CommonOptions& options);
 
-// Bytes of the program, its libraries, the records of a batch, and those of the next one, which is
-// read meanwhile, beside what the model takes. (A next one that is longer needs more when its own
-// turn comes than it adds here.)
-std::uint64_t program_memory(const InputBatch& batch);
-// What this process may take in all: --max-memory, or what it has and what the machine, and the
-// control group, have left.
-struct MemoryLimit {
-  std::uint64_t bytes;
-  bool by_option;
-};
-MemoryLimit memory_limit(const CommonOptions& options);
-// Refuses before memory is taken: Error(kResource) naming what the process needs in all, the limit
-// and what to do. what: such as "record 'x'".
-void check_memory(const CommonOptions& options, std::uint64_t needed, const std::string& what);
 std::string batch_name(const InputBatch& batch);
 
 // Runs `write` of a sink, which does not know the file that an Error about the data has to name.

@@ -44,6 +44,17 @@ void tally(ObjectiveResult& result, TargetKind asked, const float* log_probs, st
   result.correct[kind] += std::max_element(log_probs, log_probs + kBases) - log_probs == target;
 }
 
+// Bytes that the model takes for these, with their genome memory and their views.
+std::uint64_t pass_memory(const Session& session, std::span<const Segment> batch,
+                          const ScoringOptions& scoring) {
+  const auto count = static_cast<std::int64_t>(batch.size());
+  std::int64_t rows = 0;
+  for (const Segment& segment : batch) rows += segment.length;
+  return session.memory_needed(rows, count) - session.memory_needed(0, 0) +
+         genome_memory_bytes(session.config(), scoring, rows, count, count) +
+         2 * batch.size() * sizeof(TokenView);
+}
+
 void require_questions(const LossData& data) {
   if (data.objective.rows.empty()) {
     throw Error(
@@ -145,6 +156,35 @@ ObjectiveResult evaluate(Session& session, const LossData& data,
     }
   });
   return result;
+}
+
+std::uint64_t evaluation_memory(const Session& session, const LossData& data,
+                                const std::vector<Segment>& segments,
+                                const ScoringOptions& scoring) {
+  std::uint64_t most = 0;
+  const std::vector<std::int64_t>& asked = data.objective.rows;
+  std::size_t next = 0;
+  for_each_batch(segments, [&](std::span<const Segment> batch) {
+    const std::size_t first = next;
+    const std::int64_t end = batch.back().offset + batch.back().length;
+    while (next < asked.size() && asked[next] < end) ++next;
+    // Vectors that grow by push_back may hold twice what they need.
+    constexpr std::size_t kQuestion = 2 * sizeof(std::int64_t) + kBases * sizeof(float);
+    most = std::max(most, pass_memory(session, batch, scoring) + (next - first) * kQuestion);
+  });
+  return most;
+}
+
+std::uint64_t scored_evaluation_memory(const Session& session, const std::vector<Segment>& segments,
+                                       ScoringOptions scoring) {
+  scoring.all_bases = true;
+  std::uint64_t most = 0;
+  for_each_batch(segments, [&](std::span<const Segment> batch) {
+    std::int64_t rows = 0;
+    for (const Segment& segment : batch) rows += segment.length;
+    most = std::max(most, pass_memory(session, batch, scoring) + scoring_memory(rows, scoring));
+  });
+  return most;
 }
 
 RecordSummary evaluate_as_scored(Session& session, const LossData& data,

@@ -54,9 +54,16 @@ std::vector<Segment> segments_of(const GenomeStore& store, std::int64_t length);
 // its true bases.
 ObjectiveResult evaluate(Session& session, const LossData& data,
                          const std::vector<Segment>& segments, bool memory);
+// Bytes that it takes.
+std::uint64_t evaluation_memory(const Session& session, const LossData& data,
+                                const std::vector<Segment>& segments,
+                                const ScoringOptions& scoring);
 // The model as `m5 score` asks it and its summary counts it.
 RecordSummary evaluate_as_scored(Session& session, const LossData& data,
                                  const std::vector<Segment>& segments, ScoringOptions scoring);
+// Bytes that it takes.
+std::uint64_t scored_evaluation_memory(const Session& session, const std::vector<Segment>& segments,
+                                       ScoringOptions scoring);
 // tokens: what the baseline sees, the store's or the hidden ones. predictions, when given: those of
 // n neighbours, of every masked position.
 KmerTally evaluate(const KmerBaseline& baseline, const LossData& data,

@@ -1,8 +1,10 @@
 // The m5 program: finds the command, runs it, turns what it throws into one line and an exit code.
 #include <dnnl.h>
 #include <htslib/hts.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -10,6 +12,7 @@
 #include <string>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "base/system.hpp"
 #include "base/text.hpp"
@@ -64,6 +67,22 @@ const Command* find_command(const char* word) {
     if (std::strcmp(word, command.word) == 0) return &command;
   }
   return nullptr;
+}
+
+// Where even what tells of an error finds no memory, exceptions end here. No memory is asked for.
+[[noreturn]] void end_without_memory() {
+  void* volatile trial = std::malloc(std::size_t{1} << 12);
+  if (trial != nullptr && !std::current_exception()) std::abort();
+  try {
+    if (std::current_exception()) std::rethrow_exception(std::current_exception());
+  } catch (const std::bad_alloc&) {
+  } catch (...) {
+    std::abort();
+  }
+  constexpr char kMessage[] = "m5: not enough memory (see --dry-run)\n";
+  [[maybe_unused]] const auto n = write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  m5::remove_temporaries();
+  _exit(static_cast<int>(m5::ErrorKind::kResource));
 }
 
 // One line, whatever the message holds.
@@ -134,6 +153,8 @@ int top_level(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  m5::keep_no_freed_memory();
+  std::set_terminate(end_without_memory);
   m5::guard_standard_streams();
   m5::remove_temporaries_on_signal();
   std::string prefix = "m5";

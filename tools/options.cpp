@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "base/system.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
@@ -229,6 +230,8 @@ bool parse_command_line(CLI::App& app, int argc, char** argv) {
 
 void check_common(CommonOptions& options, const std::string& word) {
   set_log(options.verbosity, word);
+  // A dry run tells what does not fit.
+  set_max_memory(options.dry_run ? 0 : options.max_memory);
   if (options.circular && options.linear) {
     throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
   }
@@ -324,15 +327,6 @@ std::vector<std::string> header_lines(const CommonOptions& options, const std::s
           "#settings: " + settings + " context=" + options.context +
               " device=" + (options.device == "auto" ? "cpu" : options.device) + " precision=" +
               options.precision + (options.residual == "bf16" ? " residual=bf16" : "")};
-}
-
-std::string with_commas(std::int64_t value) {
-  std::string text = std::to_string(value);
-  for (std::int64_t at = static_cast<std::int64_t>(text.size()) - 3; at > (value < 0 ? 1 : 0);
-       at -= 3) {
-    text.insert(static_cast<std::size_t>(at), ",");
-  }
-  return text;
 }
 
 }  // namespace m5

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/text.hpp"
 #include "m5/model.hpp"
 #include "m5/session.hpp"
 
@@ -89,8 +90,5 @@ std::string provenance_command(int argc, char** argv);
 std::vector<std::string> header_lines(const CommonOptions& options, const std::string& word,
                                       int argc, char** argv, const Model& model,
                                       const std::string& settings);
-
-// "1234567" -> "1,234,567".
-std::string with_commas(std::int64_t value);
 
 }  // namespace m5

@@ -13,6 +13,7 @@
 
 #include "base/hold_signals.hpp"
 #include "kernels/cpu/bf16.hpp"
+#include "kernels/cpu/onednn_operands.hpp"
 #include "m5/error.hpp"
 
 // oneDNN's OpenMP runtime comes with it, or not at all (builds on TBB or without threads).
@@ -24,30 +25,21 @@ namespace m5::kernels {
 namespace {
 
 using dnnl::memory;
+using onednn::desc_of;
+using onednn::engine;
+using onednn::operand;
+using onednn::Role;
+using onednn::scratchpad;
+using onednn::spare_memory;
+using onednn::stream;
+using onednn::thread_bytes;
 using Dims = memory::dims;
 using Type = memory::data_type;
 using Tag = memory::format_tag;
 using Then = Backend<float>::Then;
 
-const dnnl::engine& engine() {
-  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
-  return cpu;
-}
-
-dnnl::stream& stream() {
-  thread_local dnnl::stream mine(engine());
-  return mine;
-}
-
-// Memory of the calling thread: scratchpads and converted operands.
-std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
-  thread_local std::array<std::vector<std::uint8_t>, 3> slots;
-  auto& buffer = slots[static_cast<std::size_t>(slot)];
-  if (buffer.size() < bytes) buffer.resize(bytes);
-  return buffer;
-}
-
 [[noreturn]] void fail(const dnnl::error& e) {
+  if (e.status == dnnl_out_of_memory) throw Error(ErrorKind::kResource, "oneDNN: out of memory");
   throw Error(ErrorKind::kInternal, std::string("oneDNN: ") + e.what());
 }
 
@@ -125,6 +117,7 @@ class Product {
   void pack(const float* weight, Tag layout, const float* bias) {
     std::lock_guard lock(mutex_);
     const Dims dims = {in_, out_};
+    spare_memory();
     if (!packed_) {
       // The layout a mid-sized block likes best; the other block sizes take it as given.
       const auto pd = descriptor(kPackRows, Then::kStore, bias != nullptr,
@@ -159,33 +152,32 @@ class Product {
   struct Entry {
     SafeMatmul product;
     dnnl::reorder convert;  // fp32 rows to bf16
-    memory::desc scratch;
+    std::size_t scratch_bytes = 0;
   };
 
   void run_rows(int rows, const float* x, float* y, Then then) const {
     const Entry& entry = find(rows, then);
-    const memory::desc src_desc({rows, in_}, type(), Tag::ab);
-    memory src(src_desc, engine(), const_cast<float*>(x));
-    if (operands_ != Operands::kFp32) {
-      src = memory(src_desc, engine(), thread_bytes(1, src_desc.get_size()).data());
+    memory source;
+    if (operands_ == Operands::kFp32) {
+      source = operand(Role::kSource, rows, in_, x);
+    } else {
+      const std::size_t count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(in_);
+      const bool narrow = operands_ == Operands::kBf16;
+      void* const space = thread_bytes(1, count * (narrow ? 2 : sizeof(float))).data();
+      source = operand(narrow ? Role::kNarrow : Role::kSource, rows, in_, space);
+      if (narrow) {
+        entry.convert.execute(
+            stream(), {{DNNL_ARG_FROM, operand(Role::kWide, rows, in_, x)}, {DNNL_ARG_TO, source}});
+      } else {
+        round_to_bf16(static_cast<std::int64_t>(count), x, static_cast<float*>(space));
+      }
     }
-    if (operands_ == Operands::kBf16) {
-      memory wide({{rows, in_}, Type::f32, Tag::ab}, engine(), const_cast<float*>(x));
-      entry.convert.execute(stream(), {{DNNL_ARG_FROM, wide}, {DNNL_ARG_TO, src}});
-    } else if (operands_ == Operands::kRounded) {
-      round_to_bf16(static_cast<std::int64_t>(rows) * in_, x,
-                    static_cast<float*>(src.get_data_handle()));
-    }
-    memory dst({{rows, out_}, Type::f32, Tag::ab}, engine(), y);
-    memory scratch(entry.scratch, engine(), thread_bytes(0, entry.scratch.get_size() + 1).data());
-    std::unordered_map<int, memory> args = {{DNNL_ARG_SRC, src},
-                                            {DNNL_ARG_WEIGHTS, packed_},
-                                            {DNNL_ARG_DST, dst},
-                                            {DNNL_ARG_SCRATCHPAD, scratch}};
-    if (!bias_.empty()) {
-      args.emplace(DNNL_ARG_BIAS, memory({{1, out_}, Type::f32, Tag::ab}, engine(),
-                                         const_cast<float*>(bias_.data())));
-    }
+    std::unordered_map<int, memory> args = {
+        {DNNL_ARG_SRC, source},
+        {DNNL_ARG_WEIGHTS, packed_},
+        {DNNL_ARG_DST, operand(Role::kResult, rows, out_, y)},
+        {DNNL_ARG_SCRATCHPAD, scratchpad(0, entry.scratch_bytes)}};
+    if (!bias_.empty()) args.emplace(DNNL_ARG_BIAS, operand(Role::kBias, 1, out_, bias_.data()));
     entry.product.execute(args);
   }
 
@@ -207,11 +199,16 @@ class Product {
 
   const Entry& find(int rows, Then then) const {
     std::lock_guard lock(mutex_);
-    auto [at, fresh] = entries_.try_emplace({rows, static_cast<int>(then)});
-    if (fresh) {
+    const std::pair<int, int> key = {rows, static_cast<int>(then)};
+    auto at = entries_.find(key);
+    if (at == entries_.end()) {
+      spare_memory();
+      Entry entry;
       const auto pd = descriptor(rows, then, !bias_.empty(), packed_.get_desc());
-      at->second = {SafeMatmul(pd), {}, pd.scratchpad_desc()};
-      if (operands_ == Operands::kBf16) at->second.convert = rows_to_bf16(rows, in_);
+      entry.product = SafeMatmul(pd);
+      entry.scratch_bytes = pd.scratchpad_desc().get_size();
+      if (operands_ == Operands::kBf16) entry.convert = rows_to_bf16(rows, in_);
+      at = entries_.emplace(key, std::move(entry)).first;
     }
     return at->second;  // std::map: references stay valid
   }
@@ -282,55 +279,54 @@ class OuterProduct {
     dnnl::primitive_attr attr;
     attr.set_post_ops(ops);
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const auto pd = matmul_desc(dy_desc(), x_desc(), {}, dw_desc(), attr);
+    const auto pd =
+        matmul_desc(desc_of(Role::kTransposed, out, rows), desc_of(Role::kOther, rows, in), {},
+                    desc_of(Role::kResult, out, in), attr);
     product_ = SafeMatmul(pd);
-    scratch_ = pd.scratchpad_desc();
+    scratch_bytes_ = pd.scratchpad_desc().get_size();
   }
 
   void run(int n, const float* x, const float* dy, float* d_weight) const {
-    memory narrow_x = narrow(0, n, in_, x, convert_x_, x_desc());
-    memory narrow_dy = narrow(1, n, out_, dy, convert_dy_, dy_desc());
-    memory dw(dw_desc(), engine(), d_weight);
-    memory scratch(scratch_, engine(), thread_bytes(2, scratch_.get_size() + 1).data());
+    const memory narrow_x = operand(Role::kOther, rows_, in_, narrow(0, n, in_, x, convert_x_));
+    const memory narrow_dy =
+        operand(Role::kTransposed, out_, rows_, narrow(1, n, out_, dy, convert_dy_));
     product_.execute({{DNNL_ARG_SRC, narrow_dy},
                       {DNNL_ARG_WEIGHTS, narrow_x},
-                      {DNNL_ARG_DST, dw},
-                      {DNNL_ARG_SCRATCHPAD, scratch}});
+                      {DNNL_ARG_DST, operand(Role::kResult, out_, in_, d_weight)},
+                      {DNNL_ARG_SCRATCHPAD, scratchpad(2, scratch_bytes_)}});
   }
 
  private:
-  memory::desc x_desc() const { return {{rows_, in_}, Type::bf16, Tag::ab}; }
-  memory::desc dy_desc() const { return {{out_, rows_}, Type::bf16, Tag::ba}; }  // dy transposed
-  memory::desc dw_desc() const { return {{out_, in_}, Type::f32, Tag::ab}; }
-
   // The n rows of `from` in bf16, rows of zeros behind them.
-  memory narrow(int slot, int n, int columns, const float* from, const dnnl::reorder& convert,
-                const memory::desc& desc) const {
+  const void* narrow(int slot, int n, int columns, const float* from,
+                     const dnnl::reorder& convert) const {
+    const auto room = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns);
     if (n < rows_) {
       const auto count = static_cast<std::size_t>(n) * static_cast<std::size_t>(columns);
-      const auto room = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns);
       auto* padded = reinterpret_cast<float*>(thread_bytes(2, room * sizeof(float)).data());
       std::copy_n(from, count, padded);
       std::fill_n(padded + count, room - count, 0.0f);
       from = padded;
     }
-    const memory::desc narrow_rows({rows_, columns}, Type::bf16, Tag::ab);
-    memory wide({{rows_, columns}, Type::f32, Tag::ab}, engine(), const_cast<float*>(from));
-    memory rows(narrow_rows, engine(), thread_bytes(slot, desc.get_size()).data());
-    convert.execute(stream(), wide, rows);
-    return {desc, engine(), rows.get_data_handle()};
+    void* const space = thread_bytes(slot, room * 2).data();
+    convert.execute(stream(), {{DNNL_ARG_FROM, operand(Role::kWide, rows_, columns, from)},
+                               {DNNL_ARG_TO, operand(Role::kNarrow, rows_, columns, space)}});
+    return space;
   }
 
   const int in_, out_, rows_;
   const dnnl::reorder convert_x_, convert_dy_;
   SafeMatmul product_;
-  memory::desc scratch_;
+  std::size_t scratch_bytes_ = 0;
 };
 
 const OuterProduct& find_outer_product(int in, int out, int rows) {
   static std::mutex mutex;
   static std::map<std::array<int, 3>, OuterProduct> products;
   std::lock_guard lock(mutex);
+  const auto known = products.find({in, out, rows});
+  if (known != products.end()) return known->second;
+  spare_memory();
   return products.try_emplace({in, out, rows}, in, out, rows)
       .first->second;  // references stay valid
 }

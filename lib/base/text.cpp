@@ -67,4 +67,13 @@ std::string printable(std::string_view text) {
   return line;
 }
 
+std::string with_commas(std::int64_t value) {
+  std::string text = std::to_string(value);
+  for (std::int64_t at = static_cast<std::int64_t>(text.size()) - 3; at > (value < 0 ? 1 : 0);
+       at -= 3) {
+    text.insert(static_cast<std::size_t>(at), ",");
+  }
+  return text;
+}
+
 }  // namespace m5

@@ -19,4 +19,7 @@ CodePoint next_code_point(std::string_view text, std::size_t& at);
 // DEL, C1) and bytes that are no UTF-8 become \xNN, and the middle of a very long text is left out.
 std::string printable(std::string_view text);
 
+// 1234567 -> "1,234,567".
+std::string with_commas(std::int64_t value);
+
 }  // namespace m5

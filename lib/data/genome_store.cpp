@@ -1,12 +1,13 @@
 #include "data/genome_store.hpp"
 
-#include <algorithm>
-
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "base/memory.hpp"
 #include "base/sha256.hpp"
 #include "data/tokenizer.hpp"
 #include "m5/error.hpp"
@@ -39,6 +40,37 @@ std::string GenomeStore::digest() const {
   return sha.hex();
 }
 
+namespace {
+
+constexpr std::size_t kLongRecord = std::size_t{1} << 20;  // nt
+
+// Room for all nt of files that are not compressed, so that they need no copying. Memory is taken
+// when it is filled only.
+void reserve_for(const std::vector<std::string>& files, std::vector<Token>& tokens) {
+  std::uint64_t bytes = 0;
+  for (const std::string& file : files) {
+    struct stat status {};
+    if (stat(file.c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
+      bytes += static_cast<std::uint64_t>(status.st_size);
+    }
+  }
+  if (bytes < memory_limit(0).bytes / 2) tokens.reserve(bytes);
+}
+
+// For n more, checked: by a quarter each time, because old and new stand side by side.
+void make_room(std::vector<Token>& tokens, std::size_t n, const std::string& file) {
+  constexpr std::size_t kSmall = std::size_t{1} << 20;
+  if (tokens.capacity() - tokens.size() >= n) {
+    if (n >= kSmall) require_more_memory(n, file);
+    return;
+  }
+  const std::size_t room = std::max(tokens.size() + n, tokens.capacity() + tokens.capacity() / 4);
+  if (room >= kSmall) require_more_memory(room, file);
+  tokens.reserve(room);
+}
+
+}  // namespace
+
 GenomeStore load_genomes(const std::vector<std::string>& files, Topology topology,
                          const SequenceReaderOptions& options) {
   if (files.empty()) throw Error(ErrorKind::kUsage, "no sequence files given");
@@ -46,14 +78,16 @@ GenomeStore load_genomes(const std::vector<std::string>& files, Topology topolog
   store.files = files;
   SequenceReader reader(files, options);
   SequenceRecord record;
+  reserve_for(files, store.tokens);
   while (reader.next(record)) {
     const std::vector<Token> sequence = tokenize(record.bases, record.file, record.name);
+    if (record.bases.capacity() > kLongRecord) std::string().swap(record.bases);
+    make_room(store.tokens, sequence.size(), record.file);
     const bool circular =
         topology == Topology::kFromHeader ? record.circular : topology == Topology::kCircular;
     store.add(record.name, sequence, circular);
     store.records.back().file = record.file_index;
   }
-  store.tokens.shrink_to_fit();
   return store;
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "io/byte_source.hpp"
 #include "m5/error.hpp"
 
@@ -160,6 +161,8 @@ bool looks_like_gff(std::string_view line) {
          whole_number(columns[3]) && whole_number(columns[4]);
 }
 
+constexpr std::size_t kCheckedFeatures = 1024;
+
 enum class Kind { kUnknown, kBed, kGff };
 
 std::vector<Feature> read(const std::string& path, const std::string& type, Kind kind,
@@ -192,6 +195,9 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
     }
     any = true;
     if (kind == Kind::kGff && !type.empty() && feature.type != type) continue;
+    if (features.size() == features.capacity() && features.size() >= kCheckedFeatures) {
+      require_more_memory(2 * features.size() * sizeof(Feature), reader.path());
+    }
     features.push_back(std::move(feature));
   }
   // The rest of the stream is read too: damage there means the file cannot be trusted.

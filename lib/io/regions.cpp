@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "io/features.hpp"
 #include "m5/error.hpp"
 
@@ -84,12 +85,15 @@ Region parse_region(const std::string& text) {
 
 std::vector<Region> read_bed_regions(const std::string& path, bool allow_no_eof) {
   std::vector<Region> regions;
-  for (const Feature& feature : read_bed(path, allow_no_eof)) {
+  std::vector<Feature> features = read_bed(path, allow_no_eof);
+  require_more_memory(features.size() * (sizeof(Region) + heap_memory(path.size() + 40)), path);
+  regions.reserve(features.size());
+  for (Feature& feature : features) {
     Region region;
     region.text = feature.seqid + ":" + std::to_string(feature.begin + 1) + "-" +
                   std::to_string(feature.end) + " (" + path + " line " +
                   std::to_string(feature.line) + ")";
-    region.name = feature.seqid;
+    region.name = std::move(feature.seqid);
     region.interval = {feature.begin, feature.end};
     regions.push_back(std::move(region));
   }
@@ -147,6 +151,11 @@ std::vector<Interval> RegionSelector::select(const std::string& record_name, std
     found.push_back({region.interval.begin, std::min(region.interval.end, length)});
   }
   return found;
+}
+
+void RegionSelector::start_over() {
+  std::fill(matched_whole_.begin(), matched_whole_.end(), 0);
+  std::fill(matched_interval_.begin(), matched_interval_.end(), 0);
 }
 
 void RegionSelector::finish() const {

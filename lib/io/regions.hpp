@@ -51,6 +51,8 @@ class RegionSelector {
   // After the last record: throws Error(kInput) if a region named no record, or is ambiguous
   // because both of its readings did.
   void finish() const;
+  // Forgets the records: they come once more.
+  void start_over();
 
  private:
   std::vector<Region> regions_;

@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "base/log.hpp"
-#include "base/system.hpp"
+#include "base/memory.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -17,7 +17,8 @@ constexpr std::size_t kLongestHeader = std::size_t{1} << 24;
 // Lines are sought in pieces of this size, so that files whose lines end in CR alone, where the
 // search for LF never succeeds, stay linear.
 constexpr std::size_t kPiece = 4096;
-constexpr std::size_t kCheckedBytes = std::size_t{1} << 26;
+constexpr std::size_t kCheckedBytes = std::size_t{1} << 18;
+constexpr std::size_t kMostNames = 100'000;
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f'; }
 bool is_line_end(char c) { return c == '\n' || c == '\r'; }
@@ -95,7 +96,16 @@ void SequenceReader::read_line(std::string& line) {
   while (!line.empty() && is_blank(line.back())) line.pop_back();
 }
 
-void SequenceReader::append_line(std::string& bases) {
+void SequenceReader::may_grow(const SequenceRecord& record, std::size_t room) {
+  if (options_.may_grow) {
+    options_.may_grow(record, static_cast<std::int64_t>(record.bases.size()), room);
+  } else {
+    require_more_memory(room, source_->path() + ": record '" + record_name_ + "'");
+  }
+}
+
+void SequenceReader::append_line(SequenceRecord& record) {
+  std::string& bases = record.bases;
   after_cr_ = false;
   while (refill()) {
     const std::size_t piece = std::min(chunk_.size(), kPiece);
@@ -104,14 +114,10 @@ void SequenceReader::append_line(std::string& bases) {
     std::size_t n = lf != nullptr ? static_cast<std::size_t>(lf - begin) : piece;
     const auto* cr = static_cast<const char*>(std::memchr(begin, '\r', n));
     if (cr != nullptr) n = static_cast<std::size_t>(cr - begin);
-    if (bases.capacity() - bases.size() < n && bases.size() >= kCheckedBytes) {
+    if (bases.capacity() - bases.size() < n && bases.size() + n >= kCheckedBytes) {
       // A small compressed file can hold a record larger than the memory: better said than killed.
-      const std::size_t wanted = bases.capacity() + bases.capacity() / 2;
-      if (static_cast<std::int64_t>(wanted) > available_memory_bytes()) {
-        throw Error(ErrorKind::kResource, source_->path() + ": record '" + record_name_ +
-                                              "': " + std::to_string(bases.size()) +
-                                              " nt read so far, and no memory for more");
-      }
+      const std::size_t wanted = std::max(bases.capacity() + bases.capacity() / 2, kCheckedBytes);
+      may_grow(record, wanted);
       bases.reserve(wanted);
     }
     if (all_printable(begin, n)) {
@@ -223,10 +229,10 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
     record.bases.clear();
     int c = peek_line_start();
     if (start == '>') {
-      for (; c >= 0 && c != '>' && c != '@'; c = peek_line_start()) append_line(record.bases);
+      for (; c >= 0 && c != '>' && c != '@'; c = peek_line_start()) append_line(record);
     } else {
       for (; c >= 0 && c != '+' && c != '>' && c != '@'; c = peek_line_start()) {
-        append_line(record.bases);
+        append_line(record);
       }
       if (c != '+') fail("truncated FASTQ record: no '+' line and quality values");
       read_quality(record);
@@ -250,12 +256,31 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
 }
 
 void SequenceReader::note_name(const SequenceRecord& record) {
-  // Hashes, not names: 8 bytes a record, and a false alarm is one in 10^7 for a million records.
-  if (name_hashes_.insert(std::hash<std::string>{}(record.name)).second) return;
+  if (names_count_ == kMostNames) return;  // reads come in any number
+  const auto place = [this](std::uint64_t hash) -> std::uint64_t& {
+    std::size_t at = hash % names_.size();
+    while (names_[at] != 0 && names_[at] != hash) at = at + 1 == names_.size() ? 0 : at + 1;
+    return names_[at];
+  };
+  if (2 * names_count_ >= names_.size()) {
+    std::vector<std::uint64_t> old(names_.empty() ? 1024 : 2 * names_.size());
+    old.swap(names_);
+    for (const std::uint64_t hash : old) {
+      if (hash != 0) place(hash) = hash;
+    }
+  }
+  // Hashes, not names: a false alarm is one in 10^9.
+  const std::uint64_t hash = std::max<std::uint64_t>(1, std::hash<std::string>{}(record.name));
+  std::uint64_t& known = place(hash);
+  if (known == 0) {
+    known = hash;
+    ++names_count_;
+    return;
+  }
   log_warning(source_->path() + ": the name '" + record_name_ +
               "' occurs more than once; further duplicates are not reported");
   warned_duplicate_ = true;
-  name_hashes_.clear();
+  std::vector<std::uint64_t>().swap(names_);
 }
 
 bool SequenceReader::next(SequenceRecord& record) {

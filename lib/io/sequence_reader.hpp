@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "io/byte_source.hpp"
@@ -25,8 +25,11 @@ struct SequenceRecord {
 struct SequenceReaderOptions {
   bool skip_empty = false;      // records without sequence: skipped with one warning, not an error
   bool allow_no_eof = false;    // BGZF without end-of-file block: warning, not an error
-  bool warn_duplicates = true;  // one warning if a name occurs twice
+  bool warn_duplicates = true;  // one warning if a name occurs twice among the first 100,000
   std::stop_token stop{};       // once it is asked for, next() throws
+  // Asked when a record of more than 256 kB is about to take `room` bytes, nt being read by now;
+  // throws if it may not. Empty: the process must have so much left.
+  std::function<void(const SequenceRecord&, std::int64_t nt, std::uint64_t room)> may_grow{};
 };
 
 // Files in the order given. Throws Error(kIo) if a file cannot be opened or read, Error(kInput)
@@ -46,6 +49,8 @@ class SequenceReader {
 
   std::int64_t records() const { return records_; }      // returned so far
   std::int64_t empty_records() const { return empty_; }  // skipped so far
+  // Bytes of what is known of names so far: 2 MB at most.
+  std::uint64_t names_memory() const { return names_.capacity() * sizeof(names_[0]); }
 
  private:
   bool next_in_file(SequenceRecord& record);
@@ -53,7 +58,8 @@ class SequenceReader {
   int peek_line_start();  // next byte that begins a non-blank line, or -1 at the end
   void read_line(std::string& line);
   void read_header(SequenceRecord& record);
-  void append_line(std::string& bases);
+  void append_line(SequenceRecord& record);
+  void may_grow(const SequenceRecord& record, std::size_t room);
   void read_quality(const SequenceRecord& record);
   void note_name(const SequenceRecord& record);
   [[noreturn]] void fail(const std::string& message);
@@ -69,7 +75,8 @@ class SequenceReader {
   std::int64_t records_in_file_ = 0, records_ = 0, empty_ = 0;
   std::string record_name_;  // of the record being read, for messages
   std::string line_buffer_;
-  std::unordered_set<std::uint64_t> name_hashes_;
+  std::vector<std::uint64_t> names_;  // hashes, in a table of open addressing; 0: free
+  std::size_t names_count_ = 0;
   bool warned_duplicate_ = false, warned_empty_ = false;
 };
 

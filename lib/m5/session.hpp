@@ -61,9 +61,11 @@ class M5_API Session {
   // that called them; what it throws ends them. Empty: no more reports.
   void on_layer(const std::function<void(int done, int of)>& call);
 
-  // Bytes that log_probs or hidden will take for so many rows in so many contexts, all told.
-  // rows: 0 to 10^12, contexts: 0 to 10^9.
-  std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts = 1) const;
+  // Bytes that log_probs or hidden will take for so many rows in so many contexts and, all of them
+  // together, sequences, all told; with no rows, what the session has by now. rows: 0 to 10^12,
+  // contexts and sequences: 0 to 10^9; sequences 0: as many as contexts.
+  std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts = 1,
+                              std::int64_t sequences = 0) const;
   // Floating-point operations of one forward pass, per row (the convention of `m5 bench speed`).
   double forward_flops_per_row() const;
 

@@ -295,29 +295,15 @@ ObjectiveResult Encoder<T>::memory_gradient(Batch batch, const Objective& object
 }
 
 template <class T>
-std::uint64_t Encoder<T>::memory_needed(std::int64_t rows, std::int64_t contexts) const {
+EncoderMemory Encoder<T>::memory() const {
   const Impl& m = *impl_;
-  const std::int64_t d = m.config.dim, layers = m.config.layers, ff = m.config.ff_dim;
-  const std::int64_t pieces = rows / kernels::kTileRows + contexts;
-  std::int64_t streams = 1, halo_rows = 2 * pieces * m.max_conv_halo();
-  if (m.training) {
-    // Stages, and dx: twice where a convolution mixes rows.
-    streams = StagePlan(m.config, m.group_layers).buffers + 1 + (m.max_conv_halo() > 0);
-    halo_rows = 0;
-  }
-  std::int64_t values = (rows * streams / (m.bf16_residual ? 2 : 1) + halo_rows) * d;
-  values += contexts * m.shape.state_size() *
-            (m.training ? layers + 1 : std::min<std::int64_t>(layers, 2));
-  values += (m.training ? 3 : 2) * m.table.total;  // parameters, packed copies
-  const std::int64_t per_row = (m.training ? 12 * d + 4 * ff : 6 * d + ff) + 8 * m.config.heads;
-  values += m.backend.workers() * (m.block + 2 * m.max_conv_halo()) * per_row;
-  const std::uint64_t mixing = static_cast<std::uint64_t>(m.backend.workers()) *
-                               MemoryMix<T>::work_bytes(m.config.memory, m.block, m.training);
-  // Parts of the sums over tiles (OrderedSum): of a state, and of a layer's gradient.
-  const std::int64_t doubles = (2 * m.backend.workers() + 2) * m.shape.state_size();
-  if (m.training) values += 2 * m.backend.workers() * m.largest_layer();
-  return static_cast<std::uint64_t>(values) * sizeof(T) + mixing +
-         static_cast<std::uint64_t>(doubles) * sizeof(double);
+  return {.config = m.config,
+          .training = m.training,
+          .workers = m.backend.workers(),
+          .block = m.block,
+          .bf16_residual = m.bf16_residual,
+          .keep_every = m.group_layers,
+          .value_bytes = static_cast<int>(sizeof(T))};
 }
 
 template class Encoder<float>;

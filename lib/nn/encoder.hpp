@@ -11,6 +11,7 @@
 #include "kernels/backend.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
+#include "nn/encoder_memory.hpp"
 #include "nn/memory_mix.hpp"
 #include "nn/parameters.hpp"
 
@@ -77,8 +78,11 @@ class Encoder {
   ObjectiveResult memory_gradient(Batch batch, const Objective& objective, double loss_scale,
                                   double* gradient, const RowCounts& counts);
 
-  // Bytes of everything above for a batch of that size, the caller's arrays excluded.
-  std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts) const;
+  // What it takes, the caller's arrays excluded.
+  EncoderMemory memory() const;
+  std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts) const {
+    return memory().ready() + memory().pass(rows, contexts, contexts);
+  }
 
  private:
   struct Impl;

@@ -145,12 +145,6 @@ struct Encoder<T>::Impl {
     for (int l = 0; l < config.layers; ++l) halo = std::max(halo, conv_halo(l));
     return halo;
   }
-  // Parameters of the layer that has most: none of the gradient's sums is over more.
-  std::int64_t largest_layer() const {
-    std::int64_t most = table.embedding_bias + config.dim - table.embedding;
-    for (const LayerOffsets& at : table.layers) most = std::max(most, at.end - at.attention_norm);
-    return std::max(most, table.total - table.layers.back().attention_norm);
-  }
   Work& work(int worker) { return *workspaces[static_cast<std::size_t>(worker)]; }
   const Layer& layer(int l) const { return layers[static_cast<std::size_t>(l)]; }
   const LayerOffsets& offsets(int l) const { return table.layers[static_cast<std::size_t>(l)]; }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "base/location.hpp"
+#include "base/memory.hpp"
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "m5/error.hpp"
@@ -92,6 +93,7 @@ Model load_model(const std::string& path) {
       fail(path, "tensor '" + tensor.name.substr(0, 200) + "' belongs to no m5 model");
     }
   }
+  require_more_memory(static_cast<std::uint64_t>(table.total) * sizeof(float), path);
   model.parameters.resize(static_cast<std::size_t>(table.total));
   file.read([&](const Tensor& t) { return model.parameters.data() + offsets.at(t.name); });
   model.sha256 = file.sha256();

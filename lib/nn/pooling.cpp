@@ -1,6 +1,7 @@
 #include "nn/pooling.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -160,7 +161,8 @@ std::uint64_t Pooler::memory(std::int64_t rows, std::int64_t intervals, int dim)
 }
 
 void RowOrder::add(std::int64_t first_row, int n, const float* values) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  written_.wait_for(lock, std::chrono::seconds(1), [&] { return first_row < next_ + ahead_; });
   if (first_row != next_) {
     early_.emplace(first_row,
                    std::vector<float>(values, values + static_cast<std::int64_t>(n) * dim_));
@@ -174,6 +176,7 @@ void RowOrder::add(std::int64_t first_row, int n, const float* values) {
     next_ += rows;
     it = early_.erase(it);
   }
+  written_.notify_all();
 }
 
 }  // namespace m5

@@ -2,6 +2,7 @@
 // arrive in any order and from any thread, with a result that depends on neither.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -67,18 +68,23 @@ class Pooler {
 
 inline constexpr std::int64_t kPoolRun = 128;
 
-// Puts blocks that arrive in any order into the order of their rows. Holds only what came early.
+// Puts blocks that arrive in any order into the order of their rows. Holds only what came early: a
+// thread that is `ahead` rows before the others waits for them, for a while, since those that threw
+// never come.
 class RowOrder {
  public:
   using Sink = std::function<void(std::int64_t first_row, int n, const float* values)>;
-  RowOrder(int dim, Sink sink) : dim_(dim), sink_(std::move(sink)) {}
+  RowOrder(int dim, std::int64_t ahead, Sink sink)
+      : dim_(dim), ahead_(ahead), sink_(std::move(sink)) {}
   // Safe from several threads; calls the sink on one at a time.
   void add(std::int64_t first_row, int n, const float* values);
 
  private:
   int dim_;
+  std::int64_t ahead_;
   Sink sink_;
   std::mutex mutex_;
+  std::condition_variable written_;
   std::int64_t next_ = 0;
   std::map<std::int64_t, std::vector<float>> early_;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/memory.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
 #include "nn/device.hpp"
@@ -70,10 +71,25 @@ std::int64_t check_sequences(std::span<const TokenView> sequences) {
 
 }  // namespace
 
+namespace {
+// A backend, once it is known that the encoder on it has room.
+std::unique_ptr<kernels::Backend<float>> backend_for(const ModelConfig& config,
+                                                     const SessionOptions& options) {
+  auto backend = make_backend(options);
+  const EncoderMemory memory{.config = config,
+                             .workers = backend->workers(),
+                             .block = options.block_rows > 0
+                                          ? options.block_rows
+                                          : backend->preferred_block_rows(block_row_bytes(config))};
+  require_more_memory(memory.ready(), "model '" + config.name + "'");
+  return backend;
+}
+}  // namespace
+
 struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : config(validated(model.config)),
-        backend(make_backend(options)),
+        backend(backend_for(config, options)),
         encoder(config, *backend, false, options.block_rows, options.bf16_residual) {
     encoder.table().check_count(model.parameters.size());
     encoder.set_parameters(model.parameters.data());
@@ -132,13 +148,18 @@ void Session::on_layer(const std::function<void(int done, int of)>& call) {
   impl_->encoder.on_layer(call);
 }
 
-std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts) const {
+std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
+                                     std::int64_t sequences) const {
   constexpr std::int64_t kMostRows = 1'000'000'000'000, kMostContexts = 1'000'000'000;
-  if (rows < 0 || rows > kMostRows || contexts < 0 || contexts > kMostContexts) {
+  if (rows < 0 || rows > kMostRows || contexts < 0 || contexts > kMostContexts || sequences < 0 ||
+      sequences > kMostContexts) {
     misuse("memory_needed: " + std::to_string(rows) + " rows in " + std::to_string(contexts) +
-           " contexts: these are 0 to 10^12, and 0 to 10^9");
+           " contexts and " + std::to_string(sequences) +
+           " sequences: these are 0 to 10^12, and 0 to 10^9");
   }
-  return impl_->encoder.memory_needed(rows, contexts);
+  const EncoderMemory memory = impl_->encoder.memory();
+  if (rows == 0 && contexts == 0) return memory.ready();
+  return memory.ready() + memory.pass(rows, contexts, std::max(sequences, contexts));
 }
 
 double Session::forward_flops_per_row() const { return forward_flops_per_nt(impl_->config); }

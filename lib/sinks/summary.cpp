@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/memory.hpp"
 #include "base/text.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
@@ -31,16 +32,18 @@ Json counts(const RecordSummary& r) {
   return json;
 }
 
+constexpr std::size_t kAllFiles = static_cast<std::size_t>(-1);
+
 // All records, or those of one file.
 struct Total {
   RecordSummary counts;
   std::size_t records = 0;
 };
 
-Total total_of(const ScoreSummary& summary, const std::string* file) {
+Total total_of(const ScoreSummary& summary, std::size_t file) {
   Total result;
   for (const RecordSummary& r : summary.records) {
-    if (file != nullptr && r.file != *file) continue;
+    if (file != kAllFiles && r.file != file) continue;
     ++result.records;
     result.counts += r;
   }
@@ -166,6 +169,10 @@ RecordSummary& RecordSummary::operator+=(const RecordSummary& r) {
   return *this;
 }
 
+std::uint64_t summary_memory(std::size_t name) {
+  return sizeof(RecordSummary) + (name < sizeof(std::string) / 2 ? 0 : heap_memory(name));
+}
+
 void check_summary_path(const std::string& path) {
   if (!path.ends_with(".json") && !path.ends_with(".tsv")) {
     throw Error(ErrorKind::kUsage, "--summary: " + path + ": the name must end in .json or .tsv");
@@ -177,24 +184,36 @@ void write_summary(const ScoreSummary& summary, OutputFile& file) {
   check_summary_path(path);
   std::string text;
   if (path.ends_with(".json")) {
-    Json run = run_of(summary, total_of(summary, nullptr));
-    Json records = Json::array();
+    // The records one by one: all of them as JSON would take much more than they do.
+    const auto dump = [](const Json& json) {
+      return json.dump(2, ' ', false, Json::error_handler_t::replace);
+    };
+    text = dump(run_of(summary, total_of(summary, kAllFiles)));
+    text.resize(text.size() - 2);  // the line end and the brace
+    file.write(text + ",\n  \"records\": [");
+    const char* separator = "\n";
     for (const RecordSummary& r : summary.records) {
       Json json;
-      json["file"] = r.file;
+      json["file"] = summary.files[r.file].path;
       json["name"] = r.name;
       json["circular"] = r.circular;
       json.update(counts(r));
-      records.push_back(std::move(json));
+      text = separator;
+      for (const char c : "    " + dump(json)) {
+        text += c;
+        if (c == '\n') text += "    ";
+      }
+      file.write(text);
+      separator = ",\n";
     }
-    run["records"] = std::move(records);
-    text = run.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    text = summary.records.empty() ? "]\n}\n" : "\n  ]\n}\n";
   } else {
     std::string rows;
-    for (const SummaryFile& row : summary.files) {
+    for (std::size_t i = 0; i < summary.files.size(); ++i) {
+      const SummaryFile& row = summary.files[i];
       std::string names = "Sample\tfile";
       rows += sample_cell(row.sample) + "\t" + cell_text(row.path);
-      const Json run = run_of(summary, total_of(summary, &row.path));
+      const Json run = run_of(summary, total_of(summary, i));
       for (const auto& [key, value] : run.items()) {
         names += "\t" + key;
         rows += "\t" + cell(value);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -13,7 +13,8 @@
 namespace m5 {
 
 struct RecordSummary {
-  std::string file, name;
+  std::size_t file = 0;  // index into ScoreSummary::files
+  std::string name;
   bool circular = false;
   std::int64_t bases = 0;    // length, nt
   std::int64_t scored = 0;   // A, C, G, T
@@ -36,12 +37,15 @@ struct SummaryFile {
 
 struct ScoreSummary {
   std::vector<SummaryFile> files;  // of the input, no path twice
-  std::vector<RecordSummary> records;
+  std::deque<RecordSummary> records;
   std::string model_name, model_sha256;
   int passes = 0;       // 0: unmasked
   bool memory = false;  // the genome memory was used
   std::string strand, context, precision;
 };
+
+// Bytes that a record with a name of that length adds to a summary.
+std::uint64_t summary_memory(std::size_t name);
 
 // Format by suffix of the file: .json or .tsv; Error(kUsage) for another. Means over no base are
 // null in JSON and empty in TSV. The TSV is custom content of MultiQC as it stands: sample first,

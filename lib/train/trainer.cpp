@@ -167,21 +167,30 @@ std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeSt
 MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore& training,
                                 const GenomeStore& validation, kernels::Backend<float>& backend,
                                 std::int64_t limit) {
-  Encoder<float> encoder(settings.config, backend, /*training=*/!settings.memory_only);
+  EncoderMemory encoder{.config = settings.config,
+                        .training = !settings.memory_only,
+                        .workers = backend.workers(),
+                        .block = backend.preferred_block_rows(block_row_bytes(settings.config))};
   const LargestBatch largest = largest_batch(settings, {&training, &validation});
   // Parameters, two moments and the model that training starts from, the gradient in double, the
-  // average; a token a row, and 10 bytes and four log-probabilities for each row that may be
-  // chosen.
+  // average; of a row its token, and of each that is chosen 10 bytes, in lists that grow by
+  // doubling, and four log-probabilities.
+  const ParameterTable table(settings.config);
   const std::int64_t slabs = 4 * 4 + 8 + (settings.average > 0 ? 4 : 0);
+  const double rate = settings.mask.every > 0 ? 1.0 / static_cast<double>(settings.mask.every)
+                                              : std::min(1.0, 1.1 * settings.mask.rate);
   const std::int64_t rest =
-      encoder.table().total * slabs + largest.rows * (2 + 10 + 4 * 4) +
+      table.total * slabs + 2 * largest.rows +
+      static_cast<std::int64_t>(rate * static_cast<double>(largest.rows) * (2 * 10 + 4 * 4)) +
       static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training)) +
-      Optimizer::memory_needed(settings, encoder.table(), backend);
+      Optimizer::memory_needed(settings, table, backend);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
-    encoder.keep_every(k);
+    encoder.keep_every = k;
     const std::int64_t bytes =
-        static_cast<std::int64_t>(encoder.memory_needed(largest.rows, largest.contexts)) + rest;
+        static_cast<std::int64_t>(encoder.ready() +
+                                  encoder.pass(largest.rows, largest.contexts, largest.contexts)) +
+        rest;
     if (k == 1 || bytes < least.bytes) least = {k, bytes};
     if (bytes <= limit) break;
   }

@@ -52,7 +52,7 @@ class Trainer {
 
   // Rows of the largest micro-batch of the settings.
   static std::int64_t largest_rows(const TrainSettings& settings, const GenomeStore& store);
-  // For the largest micro-batch and validation, the sequences in memory excluded: the least
+  // For the largest micro-batch and validation, beside what the process has: the least
   // recomputation that needs at most `limit` bytes, or, if none does, the least need.
   static MemoryPlan plan_memory(const TrainSettings& settings, const GenomeStore& training,
                                 const GenomeStore& validation, kernels::Backend<float>& backend,

@@ -119,6 +119,7 @@ TEST_F(Api, MemoryOfImpossibleSizes) {
                                std::numeric_limits<std::int64_t>::min()}) {
     expect_misuse("memory_needed", [&] { session.memory_needed(n, 1); });
     expect_misuse("memory_needed", [&] { session.memory_needed(1, n); });
+    expect_misuse("memory_needed", [&] { session.memory_needed(1, 1, n); });
   }
   EXPECT_GT(session.memory_needed(1'000'000'000'000), session.memory_needed(0, 0));
 }

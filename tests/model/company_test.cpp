@@ -39,7 +39,7 @@ std::vector<Result> results(Model& model, const std::vector<TokenView>& batch, i
   first_interval.push_back(intervals.size());
   Pooler pooler(batch, intervals, dim, Pool::kMean);
   Values bases;  // as they are written: in order
-  RowOrder order(dim, [&](std::int64_t, int n, const float* values) {
+  RowOrder order(dim, 1'000'000, [&](std::int64_t, int n, const float* values) {
     bases.insert(bases.end(), values, values + std::int64_t{n} * dim);
   });
   model.encoder.hidden(batch, layer, [&](std::int64_t first, int n, const float* values) {

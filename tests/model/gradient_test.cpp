@@ -197,8 +197,9 @@ TEST(ModelGradient, MemoryOfWhatIsKept) {
   const std::vector<std::pair<int, int>> kept = {{2, 5 + 1}, {3, 3 + 2}, {4, 3 + 3}, {9, 1 + 8}};
   for (const auto& [k, streams] : kept) {
     encoder.keep_every(k);
-    EXPECT_EQ(static_cast<std::int64_t>(encoder.memory_needed(rows, 1)),
-              all - (9 - streams) * stream)
+    // Large buffers lie in huge pages.
+    EXPECT_NEAR(static_cast<double>(encoder.memory_needed(rows, 1)),
+                static_cast<double>(all - (9 - streams) * stream), 9.0 * (1 << 21))
         << "k = " << k;
   }
 }

@@ -128,7 +128,7 @@ TEST(Pooler, NoBaseGivesZeros) {
 
 TEST(RowOrder, PutsBlocksIntoOrder) {
   std::vector<float> got;
-  RowOrder order(1, [&](std::int64_t first, int n, const float* values) {
+  RowOrder order(1, 100, [&](std::int64_t first, int n, const float* values) {
     EXPECT_EQ(first, static_cast<std::int64_t>(got.size()));
     got.insert(got.end(), values, values + n);
   });

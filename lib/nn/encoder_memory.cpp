@@ -1,0 +1,93 @@
+#include "nn/encoder_memory.hpp"
+
+#include <algorithm>
+
+#include "base/memory.hpp"
+#include "nn/encoder_impl.hpp"
+#include "nn/memory_mix.hpp"
+#include "nn/parameters.hpp"
+
+namespace m5 {
+namespace {
+
+std::int64_t state_size(const ModelConfig& c) {
+  return static_cast<std::int64_t>(c.features()) * (c.value_dim() + 1) * c.heads;
+}
+
+std::int64_t largest_halo(const ModelConfig& c) {
+  std::int64_t halo = 0;
+  for (int l = 0; l < c.layers; ++l) {
+    if (!c.has_conv(l)) continue;
+    const LocalConv& conv = c.local_conv[static_cast<std::size_t>(l)];
+    halo = std::max<std::int64_t>(halo, (conv.width - 1) / 2 * conv.dilation);
+  }
+  return halo;
+}
+
+std::uint64_t bytes(std::int64_t count, std::size_t size) {
+  return block_memory(static_cast<std::uint64_t>(count) * size);
+}
+
+}  // namespace
+
+std::uint64_t EncoderMemory::ready() const {
+  const auto size = static_cast<std::size_t>(value_bytes);
+  const ParameterTable table(config);
+  const std::int64_t d = config.dim, heads = config.heads, dv = config.value_dim(),
+                     ff = config.ff_dim, halo = largest_halo(config);
+  const std::int64_t matrices =
+      config.layers * (d * (2 * kKeyDim + dv) * heads + d * d + 2 * d * ff);
+  const std::int64_t window = halo > 0 ? d : 0;
+  // Values of a row: Workspace, and what the products of two types have of their operands.
+  std::int64_t row = 3 * d + (2 * kKeyDim + dv + 1) * heads + ff + 4 + std::max(d, ff);
+  std::int64_t window_row = window;
+  if (training) {
+    row += 6 * d + (4 * kKeyDim + 3 * dv + 1) * heads + 2 * ff + 2 * std::max(d, ff);
+    window_row *= 2;
+  }
+  const std::int64_t worker = row * block + window_row * (block + 2 * halo);
+  const std::int64_t states = 2 * state_size(config);  // of contexts within one tile
+  // Values of kRunRows rows in the attention kernels.
+  const std::int64_t scratch = kernels::kRunRows * (dv + 1) * heads + config.features() * 64;
+  return bytes(table.total, size) +
+         static_cast<std::uint64_t>(matrices * (training ? 2 : 1)) * size +
+         static_cast<std::uint64_t>(workers) *
+             (MemoryMix<float>::work_bytes(config.memory, block, training) +
+              static_cast<std::uint64_t>(worker + scratch) * size +
+              static_cast<std::uint64_t>(states) * sizeof(double));
+}
+
+std::uint64_t EncoderMemory::pass(std::int64_t rows, std::int64_t contexts,
+                                  std::int64_t sequences) const {
+  const auto size = static_cast<std::size_t>(value_bytes);
+  const std::int64_t d = config.dim, layers = config.layers, state = state_size(config);
+  // Sums go by pieces: a sequence has one, and one more for each tile it fills.
+  const std::int64_t pieces = rows / kernels::kTileRows + sequences;
+  const bool conv = largest_halo(config) > 0;
+  std::int64_t streams = 1, states = std::min<std::int64_t>(layers, 2);
+  if (training) {
+    // Stages, and dx: twice where a convolution mixes rows. The states of all layers, and theirs.
+    streams = StagePlan(config, keep_every).buffers + 1 + conv;
+    states = layers + 1;
+  }
+  std::uint64_t sum = static_cast<std::uint64_t>(streams) *
+                          bytes(rows * d, bf16_residual ? sizeof(std::uint16_t) : size) +
+                      static_cast<std::uint64_t>(states) * bytes(contexts * state, size);
+  if (!training && conv) sum += bytes(2 * pieces * largest_halo(config) * d, size);
+  // Lists that grow by doubling: pieces, tiles and the views of sequences.
+  sum += static_cast<std::uint64_t>(pieces) * 2 *
+         (sizeof(Piece) + sizeof(Tile) + 2 * sizeof(std::int64_t));
+  // Parts of the sums over tiles (OrderedSum), as many as there can be at a time.
+  const std::int64_t parts = std::min<std::int64_t>(2 * workers, pieces);
+  sum += static_cast<std::uint64_t>((parts + 1) * state) * sizeof(double);
+  if (training) {
+    const ParameterTable table(config);
+    std::int64_t most = table.embedding_bias + d - table.embedding;
+    for (const LayerOffsets& at : table.layers) most = std::max(most, at.end - at.attention_norm);
+    most = std::max(most, table.total - table.layers.back().attention_norm);
+    sum += static_cast<std::uint64_t>(parts * most) * size;
+  }
+  return sum;
+}
+
+}  // namespace m5

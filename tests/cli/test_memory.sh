@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Memory: what is expected against what is used (VmHWM), over inputs and options; what is refused
+# before it is taken; and what happens when an allocation fails.
+. "$(dirname "$0")/harness.sh"
+
+# With a model of some size: a tiny one is lost in the program itself.
+export M5_MODEL=$SOURCE/share/models/m5-nano.safetensors
+repeated() {  # COUNT LENGTH: records
+  sequence "$2" 7 >.bases
+  awk -v n="$1" '{ for (i = 0; i < n; ++i) print ">r" i "\n" $0 }' .bases
+}
+
+# foreseen NAME ARGS...: the command succeeds, and used no more memory than it expected, nor less
+# than ten elevenths of that.
+foreseen() {
+  local name=$1 expected used
+  shift
+  ok "$name" "$@" --verbosity 4
+  read -r expected used < <(sed -nE 's/.*memory: ([0-9]+) bytes expected, ([0-9]+) used.*/\1 \2/p' .err)
+  if [ -z "${used:-}" ]; then
+    fail "$name: no line of memory"
+  elif [ "$used" -gt "$expected" ]; then
+    fail "$name: $used bytes used, $expected expected"
+  elif [ $((expected * 10)) -gt $((used * 11)) ]; then
+    fail "$name: only $used bytes used, $expected expected"
+  else
+    pass
+  fi
+}
+
+if "$M5" score --verbosity 4 --dry-run - <<<$'>x\nACGT' >.out 2>.err &&
+  [ "$(awk '$1 == "memory_bytes" { print $2 }' .out)" -lt 60000000 ]; then  # not with sanitizers
+  for shape in 1x60 1x100000 2000x60 30x3000; do
+    repeated "${shape%x*}" "${shape#*x}" >$shape.fa
+    for options in "-@ 2" "-@ 2 --context file" "-@ 2 --residual bf16" "-@ 1 --block-rows 128" \
+      "-@ 4 --block-rows 512"; do
+      # shellcheck disable=SC2086
+      foreseen "score $shape $options" score -k 1 $options -o o.bg $shape.fa
+    done
+    foreseen "score $shape, both strands" score -k 1 --strand both -O tsv -o o.tsv $shape.fa
+    foreseen "embed $shape" embed -@ 2 -o o.npy $shape.fa
+    foreseen "embed $shape, bases" embed -@ 2 --per base -o o.npz $shape.fa
+  done
+  foreseen "embed, windows" embed --per window --window 100 -o o.npy 1x100000.fa
+  foreseen "bench loss" bench loss --lengths 1k,whole -o o.txt 1x100000.fa
+  for batch in "2k 512" "64k 64k"; do
+    rm -f t.safetensors
+    # shellcheck disable=SC2086
+    set -- $batch
+    foreseen "train, $batch" train -@ 2 --steps 2 --batch-tokens "$1" --segment-length "$2" \
+      -o t.safetensors 1x100000.fa
+  done
+  # What grows with the number of records and lines. (The tiny model: the letters are few.)
+  repeated 40000 20 >many.fa
+  foreseen "a summary of many records" score -m "$MODEL" -k 1 -o o.bg --summary s.json many.fa
+  awk 'BEGIN { for (i = 0; i < 100000; ++i) print "r0\t" i "\t" i + 1 }' >many.bed
+  foreseen "many regions" score -m "$MODEL" -k 1 -R many.bed -o o.bg 1x100000.fa
+
+  # A bomb: a small file that holds a record larger than all that may be taken.
+  (echo '>bomb' && head -c 400000000 /dev/zero | tr '\0' A) | gzip -1 >bomb.fa.gz
+  cat >peak.sh <<'P'
+"$M5" "$@" </dev/null >.out 2>.err &
+pid=$! peak=0
+while kill -0 $pid 2>/dev/null; do
+  now=$(awk '$1 == "VmHWM:" { print $2 }' /proc/$pid/status 2>/dev/null)
+  [ "${now:-0}" -gt "$peak" ] && peak=$now
+done
+wait $pid
+echo $? $((peak * 1024))
+P
+  for command in "score" "embed" "score --context file" "train -o b.safetensors --steps 1"; do
+    # shellcheck disable=SC2086
+    read -r code peak < <(M5=$M5 bash peak.sh $command --max-memory 50M bomb.fa.gz)
+    equal "$command, a bomb: exit" "$code" 6
+    equal "$command, a bomb: one line" "$(wc -l <.err)" 1
+    check "$command, a bomb: $peak bytes" test "$peak" -lt 60000000
+  done
+else
+  skip "memory without sanitizers"
+fi
+
+# --- allocations that fail: exit code 6 and one line, or a whole result, and never a signal ---------
+failing=$(dirname "$M5")/../tests/cli/fail_allocation.so
+record r 20000 3 >g.fa
+# sweep NAME LEAST ALL ARGS...: of the allocations of LEAST bytes and more one fails, or with ALL=1
+# all from there on; the places are spread evenly over the run.
+sweep() {
+  local name=$1 least=$2 all=$3 count code at i places=12 bad=
+  shift 3
+  LD_PRELOAD=$failing M5_FAIL_SIZE=$least M5_FAIL_COUNT=$WORK/.count "$M5" "$@" >.out 2>.err
+  count=$(cat .count)
+  check "$name: it allocates" test "$count" -gt $places
+  for ((i = 0; i < places; ++i)); do
+    at=$((1 + i * (count - 1) / (places - 1)))
+    rm -f t.safetensors t.safetensors.ckpt
+    LD_PRELOAD=$failing M5_FAIL_SIZE=$least M5_FAIL_AT=$at M5_FAIL_ALL=$all \
+      timeout 100 "$M5" "$@" >.out 2>.err
+    code=$?
+    case $code in
+      0) ;;
+      6) [ "$(wc -l <.err)" = 1 ] || bad="$bad $at: $(wc -l <.err) lines;" ;;
+      *) bad="$bad $at of $count: exit $code;" ;;
+    esac
+  done
+  equal "$name, allocations of $least bytes" "$bad" ""
+  no_temporaries "$name"
+}
+if [ -e "$failing" ] && LD_PRELOAD=$failing "$M5" --version >/dev/null 2>&1; then  # no sanitizer
+  rm -f t.safetensors
+  for all in 0 1; do
+    sweep "score, $all" 65536 $all score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa
+    sweep "embed, $all" 65536 $all embed -@ 2 --verbosity 1 -o o.npz g.fa
+    sweep "train, $all" 65536 $all train -@ 2 --verbosity 1 --preset nano --steps 1 \
+      --segment-length 512 --batch-tokens 2k -o t.safetensors g.fa
+  done
+else
+  skip "allocations that fail"
+fi
+if "$M5" score -k 1 -o whole.bg g.fa && (ulimit -v 400000 && "$M5" --version) >/dev/null 2>&1; then
+  bad=
+  for kb in 40000 60000 80000 100000 120000 140000 160000 180000 200000 220000 250000 300000; do
+    (ulimit -v $kb && exec "$M5" score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa) >.out 2>.err
+    code=$?
+    # 127, 1: the system's loader finds no memory for the libraries.
+    if [ $code != 0 ] && [ $code != 6 ] && ! grep -q 'loading shared libraries' .err; then
+      bad="$bad $kb: exit $code"
+    fi
+  done
+  equal "ulimit -v" "$bad" ""
+else
+  skip "ulimit -v"
+fi
+finish
