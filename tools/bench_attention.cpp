@@ -169,17 +169,17 @@ Outcome probe(const Model& model, Backend& backend, Encoder<float>& encoder, int
   const std::int64_t queries = std::min<std::int64_t>(rows, sampled);
   const auto query_size = static_cast<std::size_t>(attention.query_columns());
   std::vector<float> q(static_cast<std::size_t>(queries) * query_size);
-  // Blocks given to products have room for kRunRows rows: a backend may round their number up.
-  std::vector<float> normed(static_cast<std::size_t>(kernels::kRunRows * d));
-  std::vector<float> one(kernels::kRunRows * query_size);
-  for (std::int64_t i = 0; i < queries; ++i) {
+  backend.for_tiles(queries, [&](int worker, std::int64_t i) {
+    // Blocks given to products have room for kRunRows rows: a backend may round their number up.
+    std::vector<float> normed(static_cast<std::size_t>(kernels::kRunRows * d));
+    std::vector<float> one(kernels::kRunRows * query_size);
     const std::int64_t from = i * rows / queries, to = (i + 1) * rows / queries;
     const auto in =
         uniform_below(kSeed, static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(to - from));
-    attention.normed_rows(0, x, from + static_cast<std::int64_t>(in), 1, normed.data());
-    attention.queries(0, 1, normed.data(), one.data());
+    attention.normed_rows(worker, x, from + static_cast<std::int64_t>(in), 1, normed.data());
+    attention.queries(worker, 1, normed.data(), one.data());
     std::copy_n(one.data(), query_size, q.data() + static_cast<std::size_t>(i) * query_size);
-  }
+  });
 
   const std::int64_t tiles = (rows + kernels::kTileRows - 1) / kernels::kTileRows;
   const std::int64_t slabs = std::min(kSlabs, tiles);

@@ -88,8 +88,8 @@ void OutputFile::discard() noexcept {
 }
 
 void OutputFile::fail(const char* action, int error) {
+  discard();  // before the message, for which there may be no memory
   const std::string name = standard_output_ ? "standard output" : path_;
-  discard();
   throw Error(ErrorKind::kIo, name + ": " + action + ": " + std::strerror(error));
 }
 
@@ -132,7 +132,8 @@ void OutputFile::write_block(const void* data, std::size_t size) {
   std::size_t compressed = block_.size();
   if (bgzf_compress(block_.data(), &compressed, data, size, -1) != 0) {
     discard();
-    throw Error(ErrorKind::kInternal, path_ + ": BGZF compression failed");
+    // Blocks of this size always fit: the compressor could not be made.
+    throw Error(ErrorKind::kResource, path_ + ": not enough memory to compress");
   }
   write_out(block_.data(), compressed);
 }
@@ -200,11 +201,10 @@ void OutputFile::take_name() {
   named_ = true;
 }
 
-bool OutputFile::give_name_back() {
-  if (!named_) return true;
-  named_ = false;
-  if (!replaces_) return unlink(target_.c_str()) == 0;
-  return previous_.named() && previous_.rename_to(target_) == 0;
+void OutputFile::give_name_back() noexcept {
+  if (!named_) return;
+  named_ = replaces_ ? !previous_.named() || previous_.rename_to(target_) != 0
+                     : unlink(target_.c_str()) != 0;
 }
 
 void OutputFile::sync_directory() {
@@ -230,13 +230,19 @@ void commit_all(std::span<OutputFile* const> files) {
   try {
     for (OutputFile* file : files) file->take_name();
     for (OutputFile* file : files) file->sync_directory();
-  } catch (const Error& error) {
+  } catch (...) {
+    // All of them, before a message, for which there may be no memory.
+    for (OutputFile* file : files) file->give_name_back();
     std::string left;
-    for (OutputFile* file : files) {
-      if (!file->give_name_back()) left += (left.empty() ? "" : ", ") + file->path_;
+    for (const OutputFile* file : files) {
+      if (file->named_) left += (left.empty() ? "" : ", ") + file->path_;
     }
     if (left.empty()) throw;
-    throw Error(error.kind(), std::string(error.what()) + "; replaced all the same: " + left);
+    try {
+      throw;
+    } catch (const Error& error) {
+      throw Error(error.kind(), std::string(error.what()) + "; replaced all the same: " + left);
+    }
   }
   for (OutputFile* file : files) file->discard();
 }

@@ -43,9 +43,9 @@ class OutputFile {
  private:
   friend void commit_all(std::span<OutputFile* const> files);
 
-  void finish();          // all bytes are with the system, synchronised
-  void take_name();       // of a regular file
-  bool give_name_back();  // undoes that; false if it cannot be
+  void finish();                   // all bytes are with the system, synchronised
+  void take_name();                // of a regular file
+  void give_name_back() noexcept;  // undoes that; named_ stays if it cannot be
   void sync_directory();
   void write_out(const void* data, std::size_t size);
   void write_block(const void* data, std::size_t size);

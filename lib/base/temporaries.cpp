@@ -147,22 +147,19 @@ int Temporary::create(const std::string& directory) {
 
 int Temporary::link(const std::string& directory, const std::string& file) {
   discard();
-  const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  flock(fd, LOCK_SH | LOCK_NB);  // nobody takes it for left
+  fd_ = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd_ < 0) return errno;
+  flock(fd_, LOCK_SH | LOCK_NB);  // nobody takes it for left
   int error = EEXIST;
   for (int attempt = 0; attempt < kAttempts && error == EEXIST; ++attempt) {
     path_ = new_name(directory);
     slot_ = register_name(path_);
-    if (::link(file.c_str(), path_.c_str()) == 0) {
-      fd_ = fd;
-      return 0;
-    }
+    if (::link(file.c_str(), path_.c_str()) == 0) return 0;
     error = errno;
     path_.clear();
     release_name(slot_);
   }
-  close(fd);
+  discard();
   return error;
 }
 
@@ -200,15 +197,17 @@ void remove_dead_temporaries(const std::string& directory) {
 }
 
 FileLock::FileLock(const std::string& path) : path_(path) {
-  const auto fail = [this](const std::string& why) {
-    if (fd_ >= 0) close(fd_);
-    throw Error(ErrorKind::kIo, path_ + ": " + why);
+  const auto fail = [this](const char* why, const char* reason = "") {
+    if (fd_ >= 0) close(fd_);  // before the message, for which there may be no memory
+    throw Error(ErrorKind::kIo, path_ + ": " + why + reason);
   };
+  const DeferSignals defer;  // until the name is registered, which another run's must not be
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail(std::string("cannot create the lock: ") + std::strerror(errno));
+    if (fd_ < 0) fail("cannot create the lock: ", std::strerror(errno));
     struct stat status {};
-    if (fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > 0) {
+    if (fstat(fd_, &status) != 0) fail("cannot create the lock: ", std::strerror(errno));
+    if (!S_ISREG(status.st_mode) || status.st_size > 0) {
       fail("is in the way: m5 makes its lock under that name");
     }
     if (!lock_file(fd_)) fail("another run of m5 has the lock: it is at work on the same files");
@@ -223,7 +222,8 @@ FileLock::FileLock(const std::string& path) : path_(path) {
 }
 
 FileLock::~FileLock() {
-  unlink(path_.c_str());  // while it is locked
+  const DeferSignals defer;  // a handler after the removal would remove the lock of the next run
+  unlink(path_.c_str());     // while it is locked
   release_name(slot_);
   close(fd_);
 }
@@ -236,7 +236,7 @@ void remove_temporaries() {
 
 void remove_temporaries_on_signal() {
   for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXCPU, SIGXFSZ, SIGUSR1, SIGUSR2,
-                     SIGALRM, SIGVTALRM}) {
+                     SIGALRM, SIGVTALRM, SIGABRT}) {
     struct sigaction old {};
     // A signal that the caller told us to ignore (nohup) stays ignored.
     if (sigaction(number, nullptr, &old) == 0 && old.sa_handler == SIG_IGN) continue;

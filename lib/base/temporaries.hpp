@@ -58,10 +58,10 @@ bool lock_file(int fd);
 // Unlinks all temporaries and locks. Async-signal-safe: a handler may call it.
 void remove_temporaries();
 // Installs handlers for the signals that end a process from outside (SIGINT, SIGTERM, SIGHUP,
-// SIGQUIT, SIGPIPE, SIGXCPU, SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM) that remove the
-// temporaries and then let the signal end the process as usual (exit status 130, 143, ...). Call
-// once, in main; a command that wants to end a signal's work in its own way installs its handler
-// afterwards.
+// SIGQUIT, SIGPIPE, SIGXCPU, SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM), and for SIGABRT, by
+// which a library gives up: they remove the temporaries and then let the signal end the process as
+// usual (exit status 130, 143, ...). Call once, in main; a command that wants to end a signal's
+// work in its own way installs its handler afterwards.
 void remove_temporaries_on_signal();
 
 // While one lives, on whatever thread, those handlers wait for its end: a set of files gets its

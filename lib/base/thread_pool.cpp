@@ -4,11 +4,15 @@
 #include <system_error>
 #include <utility>
 
+#include "base/hold_signals.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
 
 ThreadPool::ThreadPool(int threads) {
+  // As in start_helper_thread: handlers are the main thread's, so that none runs beside what the
+  // main thread defers them for.
+  const HoldSignals hold({SIGPIPE});
   try {
     for (int worker = 1; worker < threads; ++worker) {
       threads_.emplace_back([this, worker] { worker_loop(worker); });

@@ -14,8 +14,9 @@ namespace m5 {
 
 class ThreadPool {
  public:
-  // threads >= 1; the calling thread is worker 0, threads - 1 are started. Throws Error(kResource)
-  // if the system gives no more threads.
+  // threads >= 1; the calling thread is worker 0, threads - 1 are started. On those no handler of
+  // an asynchronous signal runs (start_helper_thread). Throws Error(kResource) if the system gives
+  // no more threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -66,6 +66,7 @@ ByteSource::ByteSource(const std::string& path, bool allow_no_eof, std::stop_tok
     : path_(path == "-" ? "standard input" : path),
       allow_no_eof_(allow_no_eof),
       stop_(std::move(stop)) {
+  input_.resize(kInputBytes);  // first: nothing closes the file of an object half made
   fd_ = path == "-" ? STDIN_FILENO : open_for_reading(path, stop_.stop_possible());
   if (fd_ < 0) throw Error(ErrorKind::kIo, path_ + ": cannot open: " + std::strerror(errno));
   struct stat status {};
@@ -80,7 +81,6 @@ ByteSource::ByteSource(const std::string& path, bool allow_no_eof, std::stop_tok
     expected_size_ = status.st_size;
     posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
   }
-  input_.resize(kInputBytes);
 }
 
 ByteSource::~ByteSource() {

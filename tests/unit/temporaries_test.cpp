@@ -24,8 +24,8 @@ using test::get;
 using test::put;
 using test::TempDir;
 
-constexpr int kEnding[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE,  SIGXCPU,
-                           SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM};
+constexpr int kEnding[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE,   SIGXCPU,
+                           SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGABRT};
 
 pid_t start_child(const std::function<void()>& body) {
   const pid_t child = fork();

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
+#include <csignal>
 #include <stdexcept>
 
 namespace m5 {
@@ -32,6 +34,25 @@ TEST(ThreadPool, ExceptionReachesCaller) {
   int n = 0;
   pool.run(1, [&](int, std::int64_t) { ++n; });  // usable afterwards
   EXPECT_EQ(n, 1);
+}
+
+TEST(ThreadPool, SignalsAreForTheMainThread) {
+  constexpr int kThreads = 3;
+  sigset_t before;
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  ThreadPool pool(kThreads);
+  std::barrier<> together(kThreads);  // a tile each
+  pool.run(kThreads, [&](int worker, std::int64_t) {
+    together.arrive_and_wait();
+    sigset_t mask;
+    pthread_sigmask(SIG_SETMASK, nullptr, &mask);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGALRM, SIGUSR1}) {
+      EXPECT_EQ(sigismember(&mask, number), worker == 0 ? sigismember(&before, number) : 1);
+    }
+    for (const int number : {SIGPIPE, SIGSEGV, SIGBUS, SIGFPE, SIGABRT}) {
+      EXPECT_EQ(sigismember(&mask, number), 0);
+    }
+  });
 }
 
 }  // namespace

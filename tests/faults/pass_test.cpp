@@ -1,52 +1,19 @@
 // A pass in which something throws ends with that error: it neither hangs nor ends the process.
-// The program of its own is for the operator new below.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
-#include "idle_backend.hpp"
 #include "m5/error.hpp"
 #include "model_util.hpp"
-
-namespace {
-
-std::atomic<std::int64_t> allocations{0}, failing_allocation{0};  // 0: none fails
-const m5::IdleBackend* held_back = nullptr;  // whose workers go ahead before the allocation fails
-
-void* counted(std::size_t bytes) {
-  if (failing_allocation > 0 && ++allocations == failing_allocation) {
-    if (held_back) held_back->let_others_go_ahead();
-    return nullptr;
-  }
-  return std::malloc(bytes > 0 ? bytes : 1);
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  void* const memory = counted(bytes);
-  if (!memory) throw std::bad_alloc();
-  return memory;
-}
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return counted(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+#include "tests/faults/idle_backend.hpp"
+#include "tests/faults/injection.hpp"
 
 namespace m5 {
 namespace {
 
-// Ends the process when the test hangs.
-class Watchdog {
- public:
-  Watchdog() { alarm(240); }
-  ~Watchdog() { alarm(0); }
-  Watchdog(const Watchdog&) = delete;
-  Watchdog& operator=(const Watchdog&) = delete;
-};
+using faults::Call;
+using faults::Injection;
+using faults::Watchdog;
+
+const IdleBackend* held_back = nullptr;  // whose workers go ahead before the allocation fails
 
 // One context in more tiles than workers may be ahead; in inference short ones share a tile after
 // it.
@@ -116,13 +83,15 @@ TEST(Faults, AnyOperationMayThrow) {
 
 TEST(Faults, AnyAllocationMayFail) {
   const Watchdog watchdog;
+  faults::before_failure = [] {
+    if (held_back) held_back->let_others_go_ahead();
+  };
   for (const Pass pass : kPasses) {
     for (int threads = 1; threads <= 4; ++threads) {
       bool failed = true;
       for (std::int64_t n = 1; failed; n += threads) {
         std::unique_ptr<IdleBackend> backend;
-        allocations = 0;
-        failing_allocation = n;
+        Injection injection(Call::kNew, n);
         try {
           backend = std::make_unique<IdleBackend>(threads);
           held_back = backend.get();
@@ -131,16 +100,17 @@ TEST(Faults, AnyAllocationMayFail) {
           failed = false;
         } catch (const std::bad_alloc&) {
         } catch (const Error& error) {
-          failing_allocation = 0;
+          injection.end();
           EXPECT_EQ(error.kind(), ErrorKind::kResource) << error.what();
         }
-        failing_allocation = 0;
+        injection.end();
         held_back = nullptr;
-        ASSERT_EQ(failed, allocations >= n) << n << ", threads: " << threads;
+        ASSERT_EQ(failed, injection.calls() >= n) << n << ", threads: " << threads;
         ASSERT_TRUE(failed || n > 300) << n;
       }
     }
   }
+  faults::before_failure = nullptr;
 }
 
 }  // namespace
