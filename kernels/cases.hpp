@@ -48,7 +48,6 @@ Values initial_values(const Case& c, Rounding rounding);
 template <class T>
 class Memory {
  public:
-  using Value = T;
   // misalign: elements by which every array misses its alignment of 64 bytes.
   Memory(const Case& c, Backend<T>& backend, const Values& values, int misalign = 0);
 

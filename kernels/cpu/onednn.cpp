@@ -375,11 +375,6 @@ void cap_onednn_isa(const std::string& highway_target) {
   dnnl::set_max_cpu_isa(isa);
 }
 
-std::string onednn_version() {
-  const dnnl_version_t* v = dnnl_version();
-  return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
-}
-
 bool onednn_has_native_bf16() {
 #if defined(__x86_64__)
   const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());

@@ -42,7 +42,6 @@ class OneThread {
 };
 // Caps the instruction set to match a forced one (before the first product).
 void cap_onednn_isa(const std::string& highway_target);
-std::string onednn_version();
 bool onednn_has_native_bf16();
 
 }  // namespace m5::kernels

@@ -6,7 +6,7 @@
 namespace m5 {
 
 // --verbosity 0 says nothing, 5 everything; the default is 3.
-enum class LogLevel { kError = 1, kWarning = 2, kInfo = 3, kDetail = 4, kDebug = 5 };
+enum class LogLevel { kError = 1, kWarning = 2, kInfo = 3, kDetail = 4 };
 inline constexpr int kDefaultVerbosity = 3;
 
 // verbosity is clamped to 0..5; command may be empty (prefix "m5: ").
@@ -28,10 +28,8 @@ class QuietLog {
 // call; safe from several threads.
 void log_line(LogLevel level, const std::string& message);
 
-inline void log_error(const std::string& message) { log_line(LogLevel::kError, message); }
 inline void log_warning(const std::string& message) { log_line(LogLevel::kWarning, message); }
 inline void log_info(const std::string& message) { log_line(LogLevel::kInfo, message); }
 inline void log_detail(const std::string& message) { log_line(LogLevel::kDetail, message); }
-inline void log_debug(const std::string& message) { log_line(LogLevel::kDebug, message); }
 
 }  // namespace m5

@@ -1,6 +1,7 @@
 #include "data/tokenizer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include "m5/error.hpp"
@@ -51,15 +52,6 @@ const char* hint(unsigned char byte) {
 
 }  // namespace
 
-BaseCounts& BaseCounts::operator+=(const BaseCounts& other) {
-  for (std::size_t i = 0; i < bases.size(); ++i) bases[i] += other.bases[i];
-  n += other.n;
-  ambiguous += other.ambiguous;
-  lower_case += other.lower_case;
-  u += other.u;
-  return *this;
-}
-
 std::vector<Token> tokenize(std::string_view letters, const std::string& file,
                             const std::string& record, BaseCounts* counts) {
   std::vector<Token> tokens(letters.size());
@@ -80,21 +72,13 @@ std::vector<Token> tokenize(std::string_view letters, const std::string& file,
                                        " is no nucleotide code" + hint(byte));
   }
   if (counts != nullptr) {
-    BaseCounts c;
     for (std::size_t byte = 0; byte < 256; ++byte) {
       const std::int64_t n = seen[0][byte] + seen[1][byte] + seen[2][byte] + seen[3][byte];
       if (n == 0) continue;
-      const bool lower = byte >= 'a';
-      const std::size_t upper = lower ? byte - 32 : byte;
-      if (is_base(kTokenOf[byte])) {
-        c.bases[kTokenOf[byte]] += n;
-      } else {
-        (upper == 'N' ? c.n : c.ambiguous) += n;
-      }
-      if (lower) c.lower_case += n;
-      if (upper == 'U') c.u += n;
+      const std::size_t upper = byte >= 'a' ? byte - 32 : byte;
+      if (!is_base(kTokenOf[byte])) (upper == 'N' ? counts->n : counts->ambiguous) += n;
+      if (upper == 'U') counts->u += n;
     }
-    *counts += c;
   }
   return tokens;
 }
@@ -104,7 +88,5 @@ std::vector<Token> reverse_complement(std::span<const Token> tokens) {
   std::transform(tokens.rbegin(), tokens.rend(), result.begin(), complement);
   return result;
 }
-
-char token_letter(Token token) { return token <= kTokenN ? "ACGTN"[token] : '?'; }
 
 }  // namespace m5

@@ -180,22 +180,22 @@ TEST(System, StandardStreamsAreGuarded) {
 TEST(Log, LevelsAndPrefix) {
   testing::internal::CaptureStderr();
   set_log(3, "score");
-  log_error("e");
+  log_line(LogLevel::kError, "e");
   log_warning("w");
   log_warning("\x1b]0;name\x07\n");
   log_info("i");
   log_detail("d");
   set_log(1, "");
   log_warning("w");
-  log_error("e");
+  log_line(LogLevel::kError, "e");
   set_log(0, "train");
-  log_error("e");
+  log_line(LogLevel::kError, "e");
   set_log(9, "train");
-  log_debug("b");
+  log_detail("b");
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
             "m5 score: e\nm5 score: warning: w\n"
             "m5 score: warning: \\x1b]0;name\\x07 \nm5 score: i\nm5: e\nm5 train: b\n");
-  EXPECT_TRUE(log_enabled(LogLevel::kDebug));
+  EXPECT_TRUE(log_enabled(LogLevel::kDetail));
   set_log(kDefaultVerbosity, "");
   EXPECT_FALSE(log_enabled(LogLevel::kDetail));
 }

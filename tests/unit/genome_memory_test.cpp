@@ -238,8 +238,9 @@ TEST(GenomeMemory, CountsOfABaseAreAFunctionOfAllOthers) {
         for (Token other = 0; other < kBases; ++other) {
           tokens[i] = other;
           ASSERT_EQ(counts(memory_of(c.genome, orders), orders.size(), r, position), before)
-              << "record " << r << ", position " << i << ": " << token_letter(truth) << " or "
-              << token_letter(other);
+              << "record " << r << ", position " << i << ": "
+              << "ACGT"[truth] << " or "
+              << "ACGT"[other];
         }
         tokens[i] = truth;
       }
