@@ -194,7 +194,7 @@ void OutputFile::finish() {
 void OutputFile::take_name() {
   if (target_.empty() || named_) return;
   struct stat status {};
-  replaces_ = stat(target_.c_str(), &status) == 0;
+  replaces_ = stat(target_.c_str(), &status) == 0 || errno != ENOENT;
   // Where it cannot be kept it cannot be restored.
   if (replaces_) previous_.link(directory_of(target_), target_);
   if (const int error = temporary_.rename_to(target_)) fail("rename failed", error);
