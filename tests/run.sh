@@ -2,14 +2,16 @@
 # Everything that must hold before a commit is good.
 #
 #   bash tests/run.sh                  all stages
-#   bash tests/run.sh quick            all but tidy, fuzz and the sanitizers
-#   bash tests/run.sh STAGE...         some of: build unit cli checks man tidy fuzz asan tsan
+#   bash tests/run.sh quick            all but workflows, tidy, fuzz and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli checks man workflows tidy fuzz asan
+#                                      tsan
 #
 # build   the ci preset: what is installed (-O3, no assertions), with its tests; warnings are errors
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
+# workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules by bash (tests/workflows)
 # tidy    clang-tidy (.clang-tidy) over lib, kernels and tools
 # fuzz    tests/fuzz/run.sh: some thousand inputs to each reader of files, by libFuzzer
 # asan    AddressSanitizer and UndefinedBehaviorSanitizer: the whole of ctest
@@ -31,7 +33,7 @@ export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
 # Builds of one checkout in several folders share their objects.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-all_stages=(build unit cli checks man tidy fuzz asan tsan)
+all_stages=(build unit cli checks man workflows tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
 stages=("$@")
 [ $# = 0 ] && stages=("${all_stages[@]}")
@@ -52,7 +54,7 @@ declare -a summary=()
 record() {
   total_passed=$((total_passed + $2))
   total_failed=$((total_failed + $3))
-  summary+=("$(printf '%-8s %5d passed %5d failed %6d s  %s' "$1" "$2" "$3" $((SECONDS - $4)) "${5:-}")")
+  summary+=("$(printf '%-9s %5d passed %5d failed %6d s  %s' "$1" "$2" "$3" $((SECONDS - $4)) "${5:-}")")
 }
 
 # build_preset PRESET: configures and builds; the log goes to $logs/PRESET-build.log.
@@ -92,14 +94,16 @@ stage_build() {
 
 stage_unit() { run_ctest unit ci; }
 
-stage_cli() {
-  local started=$SECONDS log=$logs/cli.log code counts
-  bash tests/cli/run.sh build/ci/tools/m5 >"$log" 2>&1
+# run_scripts STAGE [TEST...]: tests/cli/run.sh with the m5 of the build; records its counts.
+run_scripts() {
+  local stage=$1 started=$SECONDS log=$logs/$1.log code counts
+  shift
+  bash tests/cli/run.sh build/ci/tools/m5 "$@" >"$log" 2>&1
   code=$?
   counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
   if [ -z "$counts" ]; then
     tail -n 20 "$log"
-    record cli 0 1 "$started" "no counts in $log"
+    record "$stage" 0 1 "$started" "no counts in $log"
     return
   fi
   local passed=${counts%% *} failed
@@ -107,7 +111,18 @@ stage_cli() {
   failed=${failed%% *}
   [ "$code" != 0 ] && [ "$failed" = 0 ] && failed=1
   [ "$failed" != 0 ] && grep -vE '^(ok|PASS|pass)' "$log" | tail -n 60
-  record cli "$passed" "$failed" "$started" "$log"
+  record "$stage" "$passed" "$failed" "$started" "$log"
+}
+
+stage_cli() { run_scripts cli; }
+
+# Its packages are large, so only this stage asks for them.
+stage_workflows() {
+  if need_packages "the workflows" "${M5_WORKFLOW_PACKAGES[@]}"; then
+    run_scripts workflows tests/workflows/test_*.sh
+  else
+    record workflows 0 1 "$SECONDS" "packages are missing"
+  fi
 }
 
 stage_checks() {

@@ -10,6 +10,8 @@ M5_BUILD_PACKAGES=(cmake g++ ninja-build pkg-config libdnnl-dev libhwy-dev libht
                    libssl-dev libcli11-dev nlohmann-json3-dev)
 M5_TEST_PACKAGES=(ccache libgtest-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev mandoc
                   tabix bedtools samtools python3-numpy bowtie2-examples ragout-examples)
+# About 80 MB to fetch and 1 GB on disk, most of it what snakemake and multiqc depend on.
+M5_WORKFLOW_PACKAGES=(snakemake multiqc python3-matplotlib python3-yaml)
 
 missing_packages() {
   local name

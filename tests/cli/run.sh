@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests of the command line:  tests/cli/run.sh M5_BINARY [test_NAME.sh ...]
+# or those of another folder:           tests/cli/run.sh M5_BINARY tests/workflows/test_*.sh
 # The tiny model is made by make_tiny_model of the same build. The last line is
 # "N passed, N failed"; the exit code is 0 when nothing failed and something passed.
 set -uo pipefail
@@ -25,7 +26,9 @@ export SURE_MODEL=$scratch/sure.safetensors
 tests=("$here"/test_*.sh)
 if [ $# -gt 0 ]; then
   tests=()
-  for name in "$@"; do tests+=("$here/$(basename "$name")"); done
+  for name in "$@"; do
+    if [[ $name == */* ]]; then tests+=("$(readlink -f "$name")"); else tests+=("$here/$name"); fi
+  done
 fi
 # As many files at a time as there are CPUs, through xargs: a job of the shell would ignore SIGINT.
 printf '%s\0' "${tests[@]}" | xargs -0 -P "$(nproc)" -I '{}' \
