@@ -45,9 +45,9 @@ void declare(CLI::App& app, ScoreArguments& a) {
   add_model(app, a.common);
   add_output(app, a.common);
   app.add_option("-O,--output-fmt", a.format,
-                 "bedgraph (default) or tsv (probabilities of all four bases)")
-      ->option_text("bedgraph|tsv")
-      ->check(CLI::IsMember({"bedgraph", "tsv"}));
+                 "bedgraph (default), bigwig, or tsv (probabilities of all four bases)")
+      ->option_text("bedgraph|bigwig|tsv")
+      ->check(CLI::IsMember({"bedgraph", "bigwig", "tsv"}));
   app.add_option("-k,--passes", a.passes,
                  "every K-th base is hidden in each of K passes (default 7)")
       ->option_text("INT")
@@ -198,7 +198,8 @@ class ScoreWriter {
       }
       for (const Interval& interval : intervals) {
         name_file(record.file, [&] {
-          sink_.write({record.name, interval.begin, interval.end, record.tokens.data(), scores});
+          sink_.write(
+              {record.name, length, interval.begin, interval.end, record.tokens.data(), scores});
         });
       }
       if (sizes_ != nullptr) sizes_->write(record.name + "\t" + std::to_string(length) + "\n");
@@ -261,6 +262,9 @@ int cmd_score(int argc, char** argv) {
   if (a.format.empty()) a.format = score_format_of(a.common.output);
   if (a.format == "tsv" && app.count("--metric") > 0) {
     throw Error(ErrorKind::kUsage, "--metric has no meaning with -O tsv, which has probabilities");
+  }
+  if (a.track_line && a.format != "bedgraph") {
+    throw Error(ErrorKind::kUsage, "--track-line is a line of bedGraph");
   }
   if (a.unmasked && app.count("--passes") > 0) {
     throw Error(ErrorKind::kUsage, "--unmasked is one pass: it takes no --passes");

@@ -38,7 +38,9 @@ class OutputFile {
   void commit();
 
   const std::string& path() const { return path_; }  // as given
-  std::int64_t bytes() const { return bytes_; }      // given to write(), before compression
+  // The hidden name, for a library that writes or reads the file by itself; empty: no regular file.
+  const std::string& hidden_path() const { return temporary_.path(); }
+  std::int64_t bytes() const { return bytes_; }  // given to write(), before compression
 
  private:
   friend void commit_all(std::span<OutputFile* const> files);

@@ -24,6 +24,7 @@ class Temporary {
   void discard() noexcept;  // closes, and removes the name if it is still its own
 
   bool named() const { return !path_.empty(); }
+  const std::string& path() const { return path_; }
   int fd() const { return fd_; }  // -1: not open
 
  private:

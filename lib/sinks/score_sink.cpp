@@ -18,6 +18,7 @@ struct Format {
 
 constexpr Format kFormats[] = {
     {"bedgraph", false, make_bedgraph_sink},
+    {"bigwig", false, make_bigwig_sink},
     {"tsv", true, make_score_tsv_sink},
 };
 
@@ -25,7 +26,7 @@ const Format& find(const std::string& name) {
   for (const Format& format : kFormats) {
     if (name == format.name) return format;
   }
-  throw Error(ErrorKind::kUsage, "--output-fmt: no format '" + name + "' (bedgraph, tsv)");
+  throw Error(ErrorKind::kUsage, "--output-fmt: no format '" + name + "' (bedgraph, bigwig, tsv)");
 }
 
 }  // namespace
@@ -51,6 +52,9 @@ std::string score_format_of(const std::string& path) {
   const bool none = dot == std::string_view::npos || dot == 0;  // .name is hidden
   const std::string_view suffix = none ? "" : name.substr(dot);
   if (suffix == ".tsv") return "tsv";
+  for (const char* known : {".bw", ".bigwig", ".bigWig"}) {
+    if (suffix == known && !has_bgzf_suffix(path)) return "bigwig";
+  }
   for (const char* known : {"", ".bedgraph", ".bedGraph", ".bg", ".bdg", ".bed"}) {
     if (suffix == known) return "bedgraph";
   }
@@ -58,8 +62,8 @@ std::string score_format_of(const std::string& path) {
   throw Error(
       ErrorKind::kUsage,
       "--output " + path + ": '" + std::string(suffix) +
-          "' is no format of m5 score: the name must end in .bedgraph, .bg, .bdg, .bed or .tsv, "
-          "also with .gz, .bgz or .bgzf behind it, or give -O");
+          "' is no format of m5 score: the name must end in .bw, or in .bedgraph, .bg, .bdg, "
+          ".bed or .tsv, also with .gz, .bgz or .bgzf behind it, or give -O");
 }
 
 bool needs_all_bases(const std::string& format, Metric metric) {

@@ -24,6 +24,7 @@ struct ScoreSinkOptions {
 // A stretch of one record: positions [begin, end) of it.
 struct ScoredInterval {
   const std::string& name;
+  std::int64_t length;           // nt of the whole record
   std::int64_t begin, end;       // 0-based, half open
   const Token* tokens;           // of the whole record
   const SequenceScores& scores;  // of the whole record
@@ -42,12 +43,13 @@ class ScoreSink {
   void commit() { commit_all(finish()); }
 };
 
-// format: "bedgraph" or "tsv"; Error(kUsage) otherwise, or when the format cannot hold what is
-// asked.
+// format: "bedgraph", "bigwig" or "tsv"; Error(kUsage) otherwise, or when the format cannot hold
+// what is asked.
 std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
                                            const ScoreSinkOptions& options);
 // The format a file name asks for by its suffix, before that of BGZF: "tsv" for .tsv, "bedgraph"
-// for .bedgraph, .bedGraph, .bg, .bdg, .bed or none, and for a stream. Error(kUsage) for any other.
+// for .bedgraph, .bedGraph, .bg, .bdg, .bed or none, and for a stream; "bigwig" for .bw, .bigwig
+// and .bigWig, which have no BGZF. Error(kUsage) for any other.
 std::string score_format_of(const std::string& path);
 
 // Whether this format or metric needs the log-probabilities of all four bases.

@@ -37,6 +37,16 @@ add_library(m5_dnnl INTERFACE)
 target_include_directories(m5_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
 target_link_libraries(m5_dnnl INTERFACE ${DNNL_LIBRARY})
 
+# libBigWig has neither a CMake package nor, on Debian, a .pc file.
+find_path(BIGWIG_INCLUDE_DIR bigWig.h REQUIRED)
+find_library(BIGWIG_LIBRARY BigWig REQUIRED)
+file(STRINGS ${BIGWIG_INCLUDE_DIR}/bigWig.h m5_bigwig_version REGEX "define LIBBIGWIG_VERSION ")
+string(REGEX REPLACE ".* " "" m5_bigwig_version "${m5_bigwig_version}")
+m5_minimum(libBigWig 0.4.7 "${m5_bigwig_version}" "${BIGWIG_INCLUDE_DIR}")
+add_library(m5_bigwig INTERFACE)
+target_include_directories(m5_bigwig SYSTEM INTERFACE ${BIGWIG_INCLUDE_DIR})
+target_link_libraries(m5_bigwig INTERFACE ${BIGWIG_LIBRARY})
+
 if(M5_TESTS)
   find_package(GTest REQUIRED)
   m5_minimum(GoogleTest 1.12.1 "${GTest_VERSION}" "${GTest_DIR}")

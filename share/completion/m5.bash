@@ -31,7 +31,7 @@ _m5() {
     --schedule) values="cosine linear trapezoid" ;;
     -O | --output-fmt)
       case $command in
-        score) values="bedgraph tsv" ;;
+        score) values="bedgraph bigwig tsv" ;;
         embed) values="npy npz tsv" ;;
       esac
       ;;

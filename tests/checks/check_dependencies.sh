@@ -23,14 +23,16 @@ done
 echo '#define ZLIB_VERSION "0.0.1"' >"$work/old/zlib.h"
 echo '# define OPENSSL_VERSION_STR "0.0.1"' >"$work/old/openssl/opensslv.h"
 printf '#define DNNL_VERSION_%s\n' 'MAJOR 0' 'MINOR 0' 'PATCH 1' >"$work/old/oneapi/dnnl/dnnl_version.h"
+echo '#define LIBBIGWIG_VERSION 0.0.1' >"$work/old/bigWig.h"
 declare -A stand_in=(
   [htslib]=PKG_CONFIG_PATH [Highway]=PKG_CONFIG_PATH
   [zlib]=-DZLIB_INCLUDE_DIR=$work/old [OpenSSL]=-DOPENSSL_INCLUDE_DIR=$work/old
   [CLI11]=-DCLI11_DIR=$work/old [nlohmann_json]=-Dnlohmann_json_DIR=$work/old
-  [oneDNN]=-DDNNL_INCLUDE_DIR=$work/old [GoogleTest]=-DGTest_DIR=$work/old
+  [oneDNN]=-DDNNL_INCLUDE_DIR=$work/old [libBigWig]=-DBIGWIG_INCLUDE_DIR=$work/old
+  [GoogleTest]=-DGTest_DIR=$work/old
 )
 declare -A conda=([htslib]=htslib [Highway]=libhwy [zlib]=zlib [OpenSSL]=openssl [CLI11]=cli11
-  [nlohmann_json]=nlohmann_json [oneDNN]=onednn)
+  [libBigWig]=libbigwig [nlohmann_json]=nlohmann_json [oneDNN]=onednn)
 
 configure() { cmake -S . -B "$work/build" -G Ninja -DM5_CUDA=OFF "$@" >"$work/log" 2>&1; }
 configure || { tail -n 20 "$work/log"; exit 1; }

@@ -22,6 +22,7 @@ declare -A library=(
   [htslib/]="lib/base lib/io lib/sinks tools/main.cpp"
   [zlib.h]="lib/base lib/io lib/data lib/sinks"
   [openssl/]="lib/base"
+  [bigWig.h]="lib/sinks"
   [nlohmann/]="lib/base lib/io lib/nn lib/sinks lib/train tools"
   [CLI/]="tools"
   # measured_peak.cpp asks the library itself what the machine can do at most: the waist would be in the way.

@@ -135,7 +135,7 @@ for zip in "" .gz .bgz .bgzf; do
   ok "embed -o x.tsv$zip" embed --no-header -o "x.tsv$zip" g.fa
   equal "embed -o x.tsv$zip: a table" "$(gzip -cdf "x.tsv$zip" | head -n 1 | cut -f 1)" name
   rm -rf x* .x* y.dir
-  for name in x.bw x.bigWig x.wig x.json x. x.tsv.zip x.bg.xz x.TSV x.tsv.gz.txt x.gz.bw; do
+  for name in x.wig x.json x. x.tsv.zip x.bg.xz x.TSV x.tsv.gz.txt; do
     fails 2 "\.bedgraph, .*\.tsv" "score -o $name$zip" score -o "$name$zip" g.fa
     fails 2 "\.npy, \.npz or \.tsv" "embed -o $name$zip" embed -o "$name$zip" g.fa
     check "$name$zip: nothing" test ! -e "$name$zip"
@@ -150,9 +150,9 @@ for format in npy npz; do
   done
 done
 fails 2 "plain text" "--chrom-sizes x.gz" score --chrom-sizes x.gz g.fa
-mkfifo pipe pipe.tsv pipe.bw
+mkfifo pipe pipe.tsv pipe.wig
 for command in score embed; do
-  for name in pipe pipe.tsv pipe.bw; do
+  for name in pipe pipe.tsv pipe.wig; do
     cat $name >read &
     ok "$command -o $name, a pipe" $command --no-header -o $name g.fa
     wait
