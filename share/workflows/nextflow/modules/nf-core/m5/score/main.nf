@@ -1,15 +1,11 @@
-// m5 score as a Nextflow process, in the manner of an nf-core module.
-//
-//   include { M5_SCORE } from './main'
-//   workflow {
-//       genomes = Channel.fromPath('genomes/*.fa.gz').map { file -> [[id: file.simpleName], file] }
-//       M5_SCORE(genomes, [])        // [] : the bundled model; else file('model.safetensors')
-//   }
 process M5_SCORE {
     tag "$meta.id"
     label 'process_medium'
 
     conda "${moduleDir}/environment.yml"
+    container "${ workflow.containerEngine == 'singularity' && !task.ext.singularity_pull_docker_container ?
+        'https://depot.galaxyproject.org/singularity/m5:0.1.0--0' :
+        'biocontainers/m5:0.1.0--0' }"
 
     input:
     tuple val(meta), path(fasta)
@@ -17,7 +13,7 @@ process M5_SCORE {
 
     output:
     tuple val(meta), path("*.bedgraph.gz"), emit: bedgraph
-    tuple val(meta), path("*.summary.tsv"), emit: summary
+    tuple val(meta), path("*_mqc.tsv"), emit: summary
     tuple val("${task.process}"), val('m5'), eval("m5 --version | sed '1!d;s/.* //'"), topic: versions, emit: versions_m5
 
     when:
@@ -26,15 +22,16 @@ process M5_SCORE {
     script:
     def args = task.ext.args ?: ''
     def prefix = task.ext.prefix ?: "${meta.id}"
-    def weights = model ? "-m ${model}" : ''
+    def weights = model ? "--model ${model}" : ''
     """
     m5 score \\
         ${weights} \\
-        -@ ${task.cpus} \\
+        --threads ${task.cpus} \\
         --no-header \\
-        --summary ${prefix}.summary.tsv \\
+        --sample ${prefix} \\
+        --summary ${prefix}_mqc.tsv \\
         ${args} \\
-        -o ${prefix}.bedgraph.gz \\
+        --output ${prefix}.bedgraph.gz \\
         ${fasta}
     """
 
@@ -42,6 +39,6 @@ process M5_SCORE {
     def prefix = task.ext.prefix ?: "${meta.id}"
     """
     echo "" | gzip > ${prefix}.bedgraph.gz
-    touch ${prefix}.summary.tsv
+    touch ${prefix}_mqc.tsv
     """
 }
