@@ -65,6 +65,20 @@ equal "MultiQC has the samples" \
 check "a page with its genes" grep -q 'gene3<td>a,b' results/report/a.html
 check "a page without" grep -q 'windows of 1,000 nt' results/report/c.html
 
+smk_is "bigWig by its name" 0 "m5_bigwig=1" --cores 2 results/score/a.bw
+check "bigWig: the values of the bedGraph" /usr/bin/python3 - <<'P'
+import gzip, pyBigWig
+wanted = {}
+for line in gzip.open("results/score/a.bedgraph.gz", "rt"):
+    if not line.startswith("#"):
+        name, start, end, value = line.split("\t")
+        wanted.update({i: float(value) for i in range(int(start), int(end))})
+got = pyBigWig.open("results/score/a.bw").values("ring", 0, 9000)
+assert len(wanted) == 9000 and max(abs(got[i] - wanted[i]) for i in wanted) < 1e-5
+P
+smk -n --config bigwig=true >bigwig.log 2>&1
+equal "bigwig: true asks for those of all samples" "$(jobs bigwig.log)" "all=1 m5_bigwig=2"
+
 # --- one output is gone, an input is newer -------------------------------------------------------
 cp results/embed/007.npy kept.npy
 rm results/embed/007.npy

@@ -55,6 +55,33 @@ rule m5_score:
         " {input.fasta:q} 2> {log}"
 
 
+# bigWig is for genome browsers, bedGraph for the rest: m5 writes one of them in a run.
+rule m5_bigwig:
+    input:
+        fasta=fasta_of,
+        model=model_of,
+        plan="results/plan/{sample}.score.tsv",
+    output:
+        track="results/score/{sample}.bw",
+    params:
+        model=model_option,
+        topology=topology_option,
+        extra=config.get("score_extra", ""),
+    log:
+        "logs/m5_bigwig/{sample}.log",
+    threads: threads_of
+    resources:
+        mem_mb=mem_mb_of,
+        runtime=runtime_of,
+    conda:
+        "../envs/m5.yaml"
+    container:
+        "docker://quay.io/biocontainers/m5:0.1.0--0"
+    shell:
+        "m5 score --metric bits {params.model} {params.topology} {params.extra} -@ {threads}"
+        " -O bigwig -o {output.track} {input.fasta:q} 2> {log}"
+
+
 rule m5_embed:
     input:
         fasta=fasta_of,
