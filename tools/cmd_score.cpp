@@ -7,6 +7,7 @@
 // records.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "base/output.hpp"
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
+#include "nn/memories.hpp"
 #include "nn/scoring.hpp"
 #include "sinks/score_sink.hpp"
 #include "sinks/summary.hpp"
@@ -28,6 +30,9 @@
 namespace m5 {
 
 namespace {
+
+// nt of long and of short records whose memories --dry-run makes: enough to leave the caches.
+constexpr std::int64_t kMemorySample = 1 << 20;
 
 struct ScoreArguments {
   CommonOptions common;
@@ -163,9 +168,9 @@ class ScoreMemory {
     for (const InputRecord& record : batch.records) {
       if (summary_) kept_ += summary_memory(record.name.size());
     }
-    const std::uint64_t counts =
-        genome_memory_bytes(session_.config(), options_, batch.rows,
-                            static_cast<std::int64_t>(batch.records.size()), batch.contexts);
+    const std::uint64_t counts = genome_memory_bytes(
+        session_.config(), options_, batch.rows, static_cast<std::int64_t>(batch.records.size()),
+        batch.contexts, session_.threads());
     return run_.with(batch, scoring_memory(batch.rows, options_) + counts + before + kept_);
   }
   const RunMemory& run() const { return run_; }
@@ -228,25 +233,58 @@ class ScoreWriter {
   std::size_t file_ = 0;   // of the summary, that the last record was of
 };
 
+// What the model does in a pass of score_sequences; with a memory, beside the asking of it.
+void one_pass(Session& session, const ScoringOptions& options,
+              std::span<const TokenView> sequences) {
+  std::vector<std::int64_t> rows;
+  std::int64_t first = 0;
+  for (const TokenView& view : sequences) {
+    for (std::int64_t i = 0; i < view.length; i += options.unmasked ? 1 : options.passes) {
+      rows.push_back(first + i);
+    }
+    first += view.length;
+  }
+  RowCounts counts;
+  if (uses_memory(session.config(), options)) {
+    const std::size_t width = session.config().memory.orders.size() * kBases;
+    counts = [width](std::span<const std::int64_t> asked, std::uint32_t* out) {
+      std::fill_n(out, asked.size() * width, 0u);
+    };
+  }
+  std::vector<float> log_probs(rows.size() * kBases);
+  session.log_probs(sequences, rows, log_probs.data(), counts);
+}
+
+// Makes the memories, and asks them about every base once a strand.
+void ask_memories(Session& session, int strands, std::span<const TokenView> sequences) {
+  const auto parallel = [&session](std::int64_t tasks, const auto& work) {
+    session.for_each(tasks, work);
+  };
+  const MemoryConfig& config = session.config().memory;
+  const Memories memories(sequences, config, parallel);
+  std::int64_t total = 0;
+  for (const TokenView& view : sequences) total += view.length;
+  constexpr std::int64_t kTask = 1024;  // rows
+  parallel(strands * ((total + kTask - 1) / kTask), [&](int, std::int64_t task) {
+    const std::int64_t first = task / strands * kTask;
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(std::min(kTask, total - first)));
+    std::iota(rows.begin(), rows.end(), first);
+    std::vector<std::uint32_t> out(rows.size() * config.orders.size() * kBases);
+    memories.counts(task % strands == 1)(rows, out.data());
+  });
+}
+
 int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
             const ScoringOptions& options, ScoreMemory& memory) {
-  DryRun plan(a.common, session);
+  const bool with_memory = uses_memory(session.config(), options);
+  DryRun plan(a.common, session, with_memory ? kMemorySample : 0);
   const int strands = options.strand == Strand::kBoth ? 2 : 1;
   for (InputBatch batch; reader.next(batch);) {
     plan.add(batch, memory.next(batch), strands * working_passes(batch.views, options));
   }
-  plan.print([&](std::span<const TokenView> sequences) {
-    std::vector<std::int64_t> rows;  // that a pass asks for
-    std::int64_t first = 0;
-    for (const TokenView& view : sequences) {
-      for (std::int64_t i = 0; i < view.length; i += options.unmasked ? 1 : options.passes) {
-        rows.push_back(first + i);
-      }
-      first += view.length;
-    }
-    std::vector<float> log_probs(rows.size() * kBases);
-    session.log_probs(sequences, rows, log_probs.data());
-  });
+  plan.print(
+      [&](std::span<const TokenView> sequences) { one_pass(session, options, sequences); },
+      [&](std::span<const TokenView> sequences) { ask_memories(session, strands, sequences); });
   return 0;
 }
 

@@ -22,8 +22,22 @@ double seconds_of(const std::function<void()>& work) {
 
 }  // namespace
 
-DryRun::DryRun(const CommonOptions& options, const Session& session)
-    : options_(options), session_(session), sample_rows_(kSampleRows * session.threads()) {}
+DryRun::DryRun(const CommonOptions& options, const Session& session, std::int64_t once_rows)
+    : options_(options),
+      session_(session),
+      sample_rows_(kSampleRows * session.threads()),
+      once_rows_(once_rows) {}
+
+void DryRun::Sample::add(const TokenView& view, std::int64_t most_rows, bool one_context) {
+  const std::int64_t wanted = std::min(view.length, most_rows - rows);
+  if (wanted <= 0) return;
+  const std::vector<Token>& copy = tokens.emplace_back(view.tokens, view.tokens + wanted);
+  TokenView& part = views.emplace_back(view);
+  part.tokens = copy.data();
+  part.length = wanted;
+  part.context = one_context ? 0 : static_cast<std::int64_t>(views.size()) - 1;
+  rows += wanted;
+}
 
 void DryRun::add(const InputBatch& batch, std::uint64_t memory, int passes) {
   records_ += static_cast<std::int64_t>(batch.records.size());
@@ -32,36 +46,34 @@ void DryRun::add(const InputBatch& batch, std::uint64_t memory, int passes) {
   memory_ = std::max(memory_, memory);
   for (const TokenView& view : batch.views) {
     Kind& kind = kinds_[view.length >= kLongRecord ? 1 : 0];
-    kind.rows += view.length * passes;
-    const std::int64_t wanted = std::min(view.length, sample_rows_ - kind.sample_rows);
-    if (wanted <= 0) continue;
-    const std::vector<Token>& copy = kind.sample.emplace_back(view.tokens, view.tokens + wanted);
-    TokenView& sample = kind.views.emplace_back(view);
-    sample.tokens = copy.data();
-    sample.length = wanted;
-    sample.context =
-        options_.context == "file" ? 0 : static_cast<std::int64_t>(kind.views.size()) - 1;
-    kind.sample_rows += wanted;
+    kind.rows += view.length;
+    kind.model_rows += view.length * passes;
+    const bool one_context = options_.context == "file";
+    kind.sample.add(view, sample_rows_, one_context);
+    kind.once.add(view, once_rows_, one_context);
   }
 }
 
-double DryRun::seconds_per_row(const Kind& kind, const Pass& one_pass) {
+double DryRun::seconds_per_row(const Sample& sample, const Pass& one_pass) {
   // The first run also makes things ready; a part of the sample is enough for that.
-  one_pass(std::span(kind.views).first((kind.views.size() + 7) / 8));
+  one_pass(std::span(sample.views).first((sample.views.size() + 7) / 8));
   double seconds = 0;
   std::int64_t rows = 0;
-  while (seconds < kLeastSeconds && rows < 64 * kind.sample_rows) {
-    seconds += seconds_of([&] { one_pass(kind.views); });
-    rows += kind.sample_rows;
+  while (seconds < kLeastSeconds && rows < 64 * sample.rows) {
+    seconds += seconds_of([&] { one_pass(sample.views); });
+    rows += sample.rows;
   }
   return seconds / static_cast<double>(rows);
 }
 
-void DryRun::print(const Pass& one_pass) const {
+void DryRun::print(const Pass& one_pass, const Pass& once) const {
   double seconds = 0;
   for (const Kind& kind : kinds_) {
     if (kind.rows == 0) continue;
-    seconds += seconds_per_row(kind, one_pass) * static_cast<double>(kind.rows);
+    seconds += seconds_per_row(kind.sample, one_pass) * static_cast<double>(kind.model_rows);
+    if (!once || kind.once.rows == 0) continue;
+    seconds += seconds_of([&] { once(kind.once.views); }) * static_cast<double>(kind.rows) /
+               static_cast<double>(kind.once.rows);
   }
   const MemoryLimit limit = memory_limit(options_.max_memory);
   std::printf("device\t%s\n", session_.device_name().c_str());

@@ -16,29 +16,36 @@ namespace m5 {
 
 class DryRun {
  public:
-  // The references must stay.
-  DryRun(const CommonOptions& options, const Session& session);
+  // The references must stay. once_rows: nt of long and of short records that `once` of print asks
+  // for; 0: it does nothing.
+  DryRun(const CommonOptions& options, const Session& session, std::int64_t once_rows = 0);
 
   // memory: bytes the process takes when this batch goes through the model; passes: how often it
   // does.
   void add(const InputBatch& batch, std::uint64_t memory, int passes);
-  // Runs the sample, and prints the lines. one_pass: what the command does with sequences, once.
+  // Runs the sample, and prints the lines. one_pass: what the command does with sequences in each
+  // pass; once: what it does with them beside that.
   using Pass = std::function<void(std::span<const TokenView>)>;
-  void print(const Pass& one_pass) const;
+  void print(const Pass& one_pass, const Pass& once = {}) const;
 
  private:
+  struct Sample {
+    std::vector<std::vector<Token>> tokens;
+    std::vector<TokenView> views;
+    std::int64_t rows = 0;
+
+    void add(const TokenView& view, std::int64_t most_rows, bool one_context);
+  };
   // Long and short records go through the model at different rates.
   struct Kind {
-    std::int64_t rows = 0;  // through the model
-    std::vector<std::vector<Token>> sample;
-    std::vector<TokenView> views;  // of the sample
-    std::int64_t sample_rows = 0;
+    std::int64_t rows = 0, model_rows = 0;  // of the input; through the model
+    Sample sample, once;
   };
-  static double seconds_per_row(const Kind& kind, const Pass& one_pass);
+  static double seconds_per_row(const Sample& sample, const Pass& one_pass);
 
   const CommonOptions& options_;
   const Session& session_;
-  const std::int64_t sample_rows_;
+  const std::int64_t sample_rows_, once_rows_;
   std::int64_t records_ = 0, rows_ = 0, model_rows_ = 0;
   std::uint64_t memory_ = 0;   // the greatest of any batch
   std::array<Kind, 2> kinds_;  // short, long

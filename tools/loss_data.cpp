@@ -51,7 +51,7 @@ std::uint64_t pass_memory(const Session& session, std::span<const Segment> batch
   std::int64_t rows = 0;
   for (const Segment& segment : batch) rows += segment.length;
   return session.memory_needed(rows, count) - session.memory_needed(0, 0) +
-         genome_memory_bytes(session.config(), scoring, rows, count, count) +
+         genome_memory_bytes(session.config(), scoring, rows, count, count, session.threads()) +
          2 * batch.size() * sizeof(TokenView);
 }
 

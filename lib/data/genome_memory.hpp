@@ -39,7 +39,7 @@ class GenomeMemory {
   void counts(std::size_t sequence, std::int64_t position, std::uint32_t* out) const;
 
   std::uint64_t bytes() const;  // of the tables
-  // At most, while counting with so many workers and after it. rows: nt in all.
+  // At most, while counting with so many workers, or (0) after it. rows: nt in all.
   static std::uint64_t memory_needed(std::int64_t rows, std::int64_t sequences,
                                      std::span<const MemoryOrder> orders, int workers = 1);
 

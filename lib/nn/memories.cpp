@@ -79,11 +79,13 @@ void Memories::count(std::span<const std::int64_t> rows, bool reverse,
 }
 
 std::uint64_t Memories::memory_needed(const MemoryConfig& config, std::int64_t rows,
-                                      std::int64_t sequences, std::int64_t contexts) {
+                                      std::int64_t sequences, std::int64_t contexts, int workers) {
   if (config.empty() || contexts < 1) return 0;
-  const auto each = [&](std::int64_t n) { return (n + contexts - 1) / contexts; };
-  return static_cast<std::uint64_t>(contexts) *
-         GenomeMemory::memory_needed(each(rows), each(sequences), config.orders);
+  const auto each = [&](int with) {
+    const auto share = [&](std::int64_t n) { return (n + contexts - 1) / contexts; };
+    return GenomeMemory::memory_needed(share(rows), share(sequences), config.orders, with);
+  };
+  return static_cast<std::uint64_t>(contexts) * each(0) + each(workers) - each(0);
 }
 
 }  // namespace m5

@@ -21,9 +21,10 @@ class Memories {
   // For rows of the same sequences, or of their reverse complements. Refers to this object.
   RowCounts counts(bool reverse) const;
 
-  // Bytes of the memories of a batch, the making of them included: contexts of about equal length.
+  // Bytes of the memories of a batch, the making of them by so many workers included: contexts of
+  // about equal length.
   static std::uint64_t memory_needed(const MemoryConfig& config, std::int64_t rows,
-                                     std::int64_t sequences, std::int64_t contexts);
+                                     std::int64_t sequences, std::int64_t contexts, int workers);
 
  private:
   struct Place {

@@ -185,10 +185,10 @@ std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options) {
 }
 
 std::uint64_t genome_memory_bytes(const ModelConfig& config, const ScoringOptions& options,
-                                  std::int64_t rows, std::int64_t sequences,
-                                  std::int64_t contexts) {
+                                  std::int64_t rows, std::int64_t sequences, std::int64_t contexts,
+                                  int workers) {
   if (!uses_memory(config, options)) return 0;
-  return Memories::memory_needed(config.memory, rows, sequences, contexts);
+  return Memories::memory_needed(config.memory, rows, sequences, contexts, workers);
 }
 
 std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options) {

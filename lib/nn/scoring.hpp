@@ -67,10 +67,12 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
 int working_passes(std::span<const TokenView> sequences, const ScoringOptions& options);
 
 // Bytes score_sequences takes for so many rows beside Session::memory_needed, its result included,
-// and the genome memories of so many sequences in so many contexts of the model of `config`.
+// and the genome memories of so many sequences in so many contexts of the model of `config`, made
+// by so many workers.
 std::uint64_t scoring_memory(std::int64_t rows, const ScoringOptions& options);
 std::uint64_t genome_memory_bytes(const ModelConfig& config, const ScoringOptions& options,
-                                  std::int64_t rows, std::int64_t sequences, std::int64_t contexts);
+                                  std::int64_t rows, std::int64_t sequences, std::int64_t contexts,
+                                  int workers);
 // Bytes of its result, and of the tokens that go with it.
 std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options);
 

@@ -182,7 +182,8 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
   const std::int64_t rest =
       table.total * slabs + 2 * largest.rows +
       static_cast<std::int64_t>(rate * static_cast<double>(largest.rows) * (2 * 10 + 4 * 4)) +
-      static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training)) +
+      static_cast<std::int64_t>(
+          TrainingMemory::memory_needed(settings, training, backend.workers())) +
       Optimizer::memory_needed(settings, table, backend);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {

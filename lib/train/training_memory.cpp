@@ -101,8 +101,8 @@ void TrainingMemory::count(std::span<const std::int64_t> rows, std::uint32_t* co
   }
 }
 
-std::uint64_t TrainingMemory::memory_needed(const TrainSettings& settings,
-                                            const GenomeStore& store) {
+std::uint64_t TrainingMemory::memory_needed(const TrainSettings& settings, const GenomeStore& store,
+                                            int workers) {
   const MemoryConfig& config = settings.config.memory;
   if (config.empty()) return 0;
   std::int64_t longest = 0, windows = 1, own = 0;
@@ -112,9 +112,13 @@ std::uint64_t TrainingMemory::memory_needed(const TrainSettings& settings,
     windows = std::max(windows, stage.windows());
     own = std::max(own, length * stage.windows());
   }
-  return static_cast<std::uint64_t>(settings.memory_records) *
-             GenomeMemory::memory_needed(longest, 1, config.orders) +
-         Memories::memory_needed(config, own, windows, windows);
+  const auto each = [&](int with) {
+    return GenomeMemory::memory_needed(longest, 1, config.orders, with);
+  };
+  // The records one after the other, each by all workers; then the windows.
+  return static_cast<std::uint64_t>(settings.memory_records) * each(0) +
+         std::max(each(workers) - each(0),
+                  Memories::memory_needed(config, own, windows, windows, workers));
 }
 
 }  // namespace m5

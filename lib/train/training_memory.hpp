@@ -29,7 +29,8 @@ class TrainingMemory {
   // Counts for the rows of the batch; valid until the next call or draw.
   RowCounts counts(const Batch& batch);
   // Of a batch whose windows all have memories of their own.
-  static std::uint64_t memory_needed(const TrainSettings& settings, const GenomeStore& store);
+  static std::uint64_t memory_needed(const TrainSettings& settings, const GenomeStore& store,
+                                     int workers);
 
  private:
   struct Place {
