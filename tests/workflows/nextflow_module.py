@@ -5,8 +5,8 @@
     nextflow_module.py version MODULE_FOLDER
     nextflow_module.py script|stub MODULE_FOLDER NAME=VALUE...
 
-check compares meta.yml, environment.yml and the test with main.nf. outputs prints EMIT, a tab and the
-pattern of each file output. version prints the command behind eval(). script and stub print the bash of
+check compares meta.yml, environment.yml and the test with main.nf. outputs prints EMIT, the pattern
+of each file output and whether it is optional, with tabs between. version prints the command behind eval(). script and stub print the bash of
 the block; NAME is such as meta.id, task.cpus, task.ext.args, or an input. Only the Groovy that modules of
 this kind are made of is understood: anything else is an error.
 """
@@ -30,6 +30,7 @@ class Module:
         parts = re.split(r"^    (input|output|when|script|stub):\n", body, flags=re.M)
         assert parts[1::2] == ["input", "output", "when", "script", "stub"], parts[1::2]
         self.directives = parts[0]
+        self.optional = set()  # emitted names, once outputs() was asked
         self.blocks = dict(zip(parts[1::2], parts[2::2]))
 
     def lines(self, block):
@@ -61,7 +62,9 @@ class Module:
         for line in self.lines("output"):
             found, rest = self.elements(line)
             options = dict(re.fullmatch(r"(\w+): (\w+)", part.strip()).groups() for part in rest.split(","))
-            assert set(options) <= {"emit", "topic"} and options["emit"] not in emits, line
+            assert set(options) <= {"emit", "topic", "optional"} and options["emit"] not in emits, line
+            if options.get("optional") == "true":
+                self.optional.add(options["emit"])
             emits[options["emit"]] = found
             if "topic" in options:
                 topics.setdefault(options["topic"], []).append(found)
@@ -178,7 +181,7 @@ def main():
         for emit, found in module.outputs()[0].items():
             for kind, text in found:
                 if kind == "path":
-                    print(f"{emit}\t{text}")
+                    print(f"{emit}\t{text}\t{'optional' if emit in module.optional else ''}")
     elif command == "version":
         print(dict(module.outputs()[0]["versions_m5"])["eval"])
     else:

@@ -20,16 +20,17 @@ block() {
   shift 3
   mkdir -p "$folder"
   tool "$kind" "$modules/$module" meta.id=s1 task.ext.args= task.ext.prefix= task.cpus=2 fasta=g.fa fastas=g.fa \
-    features= model= init= validation= "$@" >"$folder.sh" 2>.err || return 99
+    task.ext.suffix= features= model= init= validation= "$@" >"$folder.sh" 2>.err || return 99
   (cd "$folder" && cp ../in/* . && bash -euo pipefail "../$folder.sh" >../.out 2>../.err)
 }
 # made FOLDER: what a block left beside its inputs.
 made() { (cd "$1" && find . -type f -printf '%P\n' | grep -vxFf <(ls ../in) | sort | paste -sd ' '); }
 # outputs_match NAME MODULE FOLDER: every declared pattern has one file, and every file a pattern.
 outputs_match() {
-  local emit pattern count=0 found
-  while IFS=$'\t' read -r emit pattern; do
+  local emit pattern optional count=0 found
+  while IFS=$'\t' read -r emit pattern optional; do
     found=$(cd "$3" && find . -name "$pattern" -printf '%P\n' | grep -vcxFf <(ls ../in))
+    [ -n "$optional" ] && [ "$found" = 0 ] && continue
     equal "$1: files of $emit, $pattern" "$found" 1
     count=$((count + found))
   done < <(tool outputs "$modules/$2")
@@ -74,6 +75,13 @@ M5_MODEL=no/such block script score model "task.ext.args=--metric bits --circula
 equal "score: with a model that is an input" "$?" 0
 ok "score with options alone" score --no-header --metric bits --circular -o alone.bg in/p.fa.gz
 same "score: ext.args are those of m5" alone.bg <(zcat model/s1.bedgraph.gz)
+
+check "score: bigWig" block script score bigwig task.ext.suffix=bw
+outputs_match "score: bigWig" score bigwig
+equal "score: bigWig in place of the bedGraph" "$(made bigwig)" "s1.bw s1_mqc.tsv"
+block stub score stubbigwig task.ext.suffix=bw
+equal "score: its stub" "$? $(made stubbigwig)" "0 s1.bw s1_mqc.tsv"
+check "score: a bigWig" /usr/bin/python3 -c 'import pyBigWig; assert pyBigWig.open("bigwig/s1.bw").chroms() == {"chr": 1500}'
 
 check "embed: genes" block script embed genes features=g.gff "task.ext.args=--feature-type CDS"
 equal "embed: a row a gene" "$(grep -v '^#' genes/s1.npy.tsv | cut -f2 | paste -sd ' ')" "name one two"

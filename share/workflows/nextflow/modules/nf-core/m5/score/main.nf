@@ -12,7 +12,8 @@ process M5_SCORE {
     path model
 
     output:
-    tuple val(meta), path("*.bedgraph.gz"), emit: bedgraph
+    tuple val(meta), path("*.bedgraph.gz"), emit: bedgraph, optional: true
+    tuple val(meta), path("*.bw"), emit: bigwig, optional: true
     tuple val(meta), path("*_mqc.tsv"), emit: summary
     tuple val("${task.process}"), val('m5'), eval("m5 --version | sed '1!d;s/.* //'"), topic: versions, emit: versions_m5
 
@@ -22,6 +23,7 @@ process M5_SCORE {
     script:
     def args = task.ext.args ?: ''
     def prefix = task.ext.prefix ?: "${meta.id}"
+    def suffix = task.ext.suffix ?: "bedgraph.gz"
     def weights = model ? "--model ${model}" : ''
     """
     m5 score \\
@@ -31,14 +33,15 @@ process M5_SCORE {
         --sample ${prefix} \\
         --summary ${prefix}_mqc.tsv \\
         ${args} \\
-        --output ${prefix}.bedgraph.gz \\
+        --output ${prefix}.${suffix} \\
         ${fasta}
     """
 
     stub:
     def prefix = task.ext.prefix ?: "${meta.id}"
+    def suffix = task.ext.suffix ?: "bedgraph.gz"
     """
-    echo "" | gzip > ${prefix}.bedgraph.gz
+    echo "" | gzip > ${prefix}.${suffix}
     touch ${prefix}_mqc.tsv
     """
 }
