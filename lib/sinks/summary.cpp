@@ -89,7 +89,7 @@ bool reads_as_number(std::string text) {
 
 // A name in quotes where it would be read as a number, a comment or a quoted name.
 std::string sample_cell(const std::string& sample) {
-  const std::string name = cell_text(sample);
+  std::string name = cell_text(sample);
   if (!name.empty() && !name.starts_with('#') && name.front() != ' ' && name.back() != ' ' &&
       name.find('"') == std::string::npos && name.front() != '\'' && !reads_as_number(name)) {
     return name;
