@@ -83,10 +83,9 @@ std::vector<Token> tokenize(std::string_view letters, const std::string& file,
   return tokens;
 }
 
-std::vector<Token> reverse_complement(std::span<const Token> tokens) {
-  std::vector<Token> result(tokens.size());
-  std::transform(tokens.rbegin(), tokens.rend(), result.begin(), complement);
-  return result;
+void reverse_complement(std::span<Token> tokens) {
+  std::reverse(tokens.begin(), tokens.end());
+  std::transform(tokens.begin(), tokens.end(), tokens.begin(), complement);
 }
 
 }  // namespace m5

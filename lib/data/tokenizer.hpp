@@ -25,6 +25,6 @@ struct BaseCounts {
 std::vector<Token> tokenize(std::string_view letters, const std::string& file,
                             const std::string& record, BaseCounts* counts = nullptr);
 
-std::vector<Token> reverse_complement(std::span<const Token> tokens);
+void reverse_complement(std::span<Token> tokens);  // in place
 
 }  // namespace m5

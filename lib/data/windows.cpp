@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/random.hpp"
+#include "data/tokenizer.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -92,10 +93,7 @@ void append_window(const GenomeStore& store, const Window& window, std::vector<T
   const std::int64_t before_end = std::min(window.length, r.length - window.start);
   tokens.insert(tokens.end(), sequence + window.start, sequence + window.start + before_end);
   tokens.insert(tokens.end(), sequence, sequence + (window.length - before_end));
-  if (!window.reverse_complement) return;
-  const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(first);
-  std::reverse(begin, tokens.end());
-  std::transform(begin, tokens.end(), begin, complement);
+  if (window.reverse_complement) reverse_complement(std::span(tokens).subspan(first));
 }
 
 }  // namespace m5

@@ -37,11 +37,6 @@ const DTypeRow& row(DType dtype) {
   throw Error(ErrorKind::kInternal, "unknown tensor type");
 }
 
-template <class T>
-Tensor tensor_of(std::string name, DType dtype, std::vector<std::int64_t> shape, const T* data) {
-  return {std::move(name), dtype, std::move(shape), reinterpret_cast<const std::byte*>(data)};
-}
-
 // Keys and values with lengths, so that no two different maps give the same digest.
 std::string metadata_digest(const Metadata& metadata) {
   Sha256 digest;
@@ -65,16 +60,7 @@ std::int64_t Tensor::size() const {
 }
 
 Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const float* data) {
-  return tensor_of(std::move(name), DType::kF32, std::move(shape), data);
-}
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const double* data) {
-  return tensor_of(std::move(name), DType::kF64, std::move(shape), data);
-}
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const std::int64_t* data) {
-  return tensor_of(std::move(name), DType::kI64, std::move(shape), data);
-}
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const std::uint8_t* data) {
-  return tensor_of(std::move(name), DType::kU8, std::move(shape), data);
+  return {std::move(name), DType::kF32, std::move(shape), reinterpret_cast<const std::byte*>(data)};
 }
 
 void write_safetensors(const std::string& path, std::span<const Tensor> tensors,

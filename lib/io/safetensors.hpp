@@ -31,9 +31,6 @@ struct Tensor {
 };
 
 Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const float* data);
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const double* data);
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const std::int64_t* data);
-Tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const std::uint8_t* data);
 
 using Metadata = std::map<std::string, std::string>;
 

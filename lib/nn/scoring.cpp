@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "data/tokenizer.hpp"
 #include "nn/memories.hpp"
 
 namespace m5 {
@@ -149,9 +150,8 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
   if (options.strand != Strand::kForward) {
     std::int64_t first = 0;
     for (const TokenView& view : sequences) {
-      const auto begin = tokens.begin() + first, end = begin + view.length;
-      std::reverse(begin, end);
-      std::transform(begin, end, begin, [](Token t) { return complement(t); });
+      reverse_complement(std::span(tokens).subspan(static_cast<std::size_t>(first),
+                                                   static_cast<std::size_t>(view.length)));
       first += view.length;
     }
     score_strand(true, session, tokens, sequences, options, counts(true), hidden, on_rows,

@@ -34,7 +34,10 @@ void check(const SequenceRecord& record) {
   fuzz::refusal({ErrorKind::kInput}, "F", [&] {
     const std::vector<Token> tokens = tokenize(record.bases, "F", record.name, &counts);
     FUZZ_REQUIRE(tokens.size() == record.bases.size());
-    FUZZ_REQUIRE(reverse_complement(reverse_complement(tokens)) == tokens);
+    std::vector<Token> other = tokens;
+    reverse_complement(other);
+    reverse_complement(other);
+    FUZZ_REQUIRE(other == tokens);
     FUZZ_REQUIRE(counts.n + counts.ambiguous == std::count(tokens.begin(), tokens.end(), kTokenN));
   });
 }

@@ -11,6 +11,7 @@
 #include "base/thread_pool.hpp"
 #include "data/tokenizer.hpp"
 #include "m5/error.hpp"
+#include "tests/unit/reversed.hpp"
 
 namespace m5 {
 namespace {
@@ -154,7 +155,7 @@ std::vector<Case> cases() {
       {"one circle", {{markov(500, 1), true}}},
       {"copies with gaps", {{copies(unit, 8, 7)}}},
       {"copies on a circle", {{copies(unit, 8, 7), true}}},
-      {"palindrome", {{joined(half, reverse_complement(half)), true}}},
+      {"palindrome", {{joined(half, test::reversed(half)), true}}},
       {"poly-A, and two letters", {{Sequence(90, kTokenA)}, {random_tokens(200, 9, 2), true}}},
       {"many, some shorter than a window",
        {{markov(150, 11)},

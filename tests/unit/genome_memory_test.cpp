@@ -12,6 +12,7 @@
 #include "base/thread_pool.hpp"
 #include "data/tokenizer.hpp"
 #include "m5/error.hpp"
+#include "tests/unit/reversed.hpp"
 
 namespace m5 {
 namespace {
@@ -51,7 +52,7 @@ Sequence with_gaps(Sequence t, std::uint64_t seed, double share) {
 }
 
 // A stretch and its reverse complement, so that every window is there on both strands.
-Sequence palindrome(const Sequence& half) { return joined(half, reverse_complement(half)); }
+Sequence palindrome(const Sequence& half) { return joined(half, test::reversed(half)); }
 
 // Every order of up to 6 neighbours, and long ones.
 std::vector<MemoryOrder> all_orders() {
@@ -194,7 +195,7 @@ std::vector<Case> cases() {
         {random_tokens(33, 25, 2), true}}},
       {"records that share a stretch",
        {{joined(random_tokens(120, 8), random_tokens(150, 9))},
-        {joined(reverse_complement(random_tokens(120, 8)), random_tokens(40, 10)), true},
+        {joined(test::reversed(random_tokens(120, 8)), random_tokens(40, 10)), true},
         {Sequence{kTokenN}},
         {random_tokens(120, 8), true}}},
   };
@@ -251,8 +252,7 @@ TEST(GenomeMemory, CountsOfABaseAreAFunctionOfAllOthers) {
 // Enough for hash tables in several shards.
 Genome large_genome() {
   const Sequence a = random_tokens(300000, 31);
-  return {
-      {a, true}, {joined(random_tokens(1000, 32), reverse_complement(a))}, {random_tokens(9, 33)}};
+  return {{a, true}, {joined(random_tokens(1000, 32), test::reversed(a))}, {random_tokens(9, 33)}};
 }
 
 const std::vector<MemoryOrder> kLargeOrders = {{1, 1},  {6, 6},  {0, 11}, {11, 0},
@@ -309,7 +309,7 @@ TEST(GenomeMemory, RotationRotatesAndTheOtherStrandMirrors) {
       with_gaps(joined(random_tokens(500, 41, 3), palindrome(random_tokens(60, 42))), 43, 0.01);
   const auto length = static_cast<std::int64_t>(t.size());
   for (const bool circular : {false, true}) {
-    const Genome genome = {{t, circular}}, mirrored = {{reverse_complement(t), circular}};
+    const Genome genome = {{t, circular}}, mirrored = {{test::reversed(t), circular}};
     const GenomeMemory memory = memory_of(genome, orders), other = memory_of(mirrored, orders);
     const Genome turned = {
         {joined({t.begin() + 123, t.end()}, {t.begin(), t.begin() + 123}), true}};

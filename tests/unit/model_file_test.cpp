@@ -172,7 +172,8 @@ TEST_F(ModelFile, WrongTensors) {
     EXPECT_TRUE(contains(refusal([&](Parts& p) { p.tensors[i].shape.push_back(1); }),
                          "tensor '" + name + "': shape"));
     EXPECT_TRUE(contains(refusal([&](Parts& p) {
-                           p.tensors[i] = make_tensor(name, p.tensors[i].shape, doubles.data());
+                           p.tensors[i] = {name, DType::kF64, p.tensors[i].shape,
+                                           reinterpret_cast<const std::byte*>(doubles.data())};
                          }),
                          "tensor '" + name + "': type F64, expected F32"));
   }

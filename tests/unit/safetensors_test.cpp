@@ -31,9 +31,11 @@ class Safetensors : public testing::Test {
   std::string write_sample() {
     const std::string path = dir_ / "sample.safetensors";
     const Tensor tensors[] = {
-        make_tensor("w", {2, 3}, floats_), make_tensor("moments", {2}, doubles_),
-        make_tensor("step", {}, integers_), make_tensor("nothing", {0, 5}, floats_),
-        make_tensor("state", {3}, bytes_)};
+        make_tensor("w", {2, 3}, floats_),
+        {"moments", DType::kF64, {2}, reinterpret_cast<const std::byte*>(doubles_)},
+        {"step", DType::kI64, {}, reinterpret_cast<const std::byte*>(integers_)},
+        make_tensor("nothing", {0, 5}, floats_),
+        {"state", DType::kU8, {3}, reinterpret_cast<const std::byte*>(bytes_)}};
     write_safetensors(path, tensors,
                       {{"m5_kind", "test"}, {"text", "a \"quoted\" \n line \xc3\xa9"}});
     return path;

