@@ -247,7 +247,9 @@ std::uint64_t memory_of(const LossOptions& options, const Session* session, cons
                               ? scored_evaluation_memory(*session, segments, options.scoring)
                               : evaluation_memory(*session, data, segments, options.scoring));
   }
-  return static_cast<std::uint64_t>(held_memory(workers, false)) + most;
+  // The report, and what the allocator keeps of the lists of one step for the next.
+  constexpr std::uint64_t kRest = 3'000'000;
+  return static_cast<std::uint64_t>(held_memory(workers, false)) + most + kRest;
 }
 
 std::vector<BenchColumn> columns_of(const LossOptions& options, bool with_table) {

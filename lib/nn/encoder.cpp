@@ -44,7 +44,10 @@ Workspace<T>::Workspace(int worker, kernels::Backend<T>& backend, const ModelCon
                         int conv_halo, bool training)
     : id(worker), tokens(static_cast<std::size_t>(block + 2 * c.window)) {
   const auto buffer = [&](std::int64_t per_row, int extra_rows = 0) {
-    return Buffer<T>(backend, static_cast<std::size_t>(per_row * (block + extra_rows)));
+    Buffer<T> made(backend, static_cast<std::size_t>(per_row * (block + extra_rows)));
+    // Touched, so that it counts in what the process holds before anything is computed.
+    std::fill_n(made.data(), made.size(), T(0));
+    return made;
   };
   const std::int64_t d = c.dim, heads = c.heads, dv = c.value_dim(), ff = c.ff_dim;
   x = buffer(d);

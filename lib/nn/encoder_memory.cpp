@@ -38,11 +38,11 @@ std::uint64_t EncoderMemory::ready() const {
   const std::int64_t matrices =
       config.layers * (d * (2 * kKeyDim + dv) * heads + d * d + 2 * d * ff);
   const std::int64_t window = halo > 0 ? d : 0;
-  // Values of a row: Workspace, and what the products of two types have of their operands.
-  std::int64_t row = 3 * d + (2 * kKeyDim + dv + 1) * heads + ff + 4 + std::max(d, ff);
+  // Values of a row: Workspace, and what products have of their operands in training.
+  std::int64_t row = 3 * d + (2 * kKeyDim + dv + 1) * heads + ff + 4;
   std::int64_t window_row = window;
   if (training) {
-    row += 6 * d + (4 * kKeyDim + 3 * dv + 1) * heads + 2 * ff + 2 * std::max(d, ff);
+    row += 6 * d + (4 * kKeyDim + 3 * dv + 1) * heads + 2 * ff + 3 * std::max(d, ff);
     window_row *= 2;
   }
   const std::int64_t worker = row * block + window_row * (block + 2 * halo);
@@ -80,6 +80,13 @@ std::uint64_t EncoderMemory::pass(std::int64_t rows, std::int64_t contexts,
   // Parts of the sums over tiles (OrderedSum), as many as there can be at a time.
   const std::int64_t parts = std::min<std::int64_t>(2 * workers, pieces);
   sum += static_cast<std::uint64_t>((parts + 1) * state) * sizeof(double);
+  // Operands that workers convert, as many as have a block.
+  if (!training) {
+    const std::int64_t busy = std::min<std::int64_t>(workers, pieces);
+    const std::int64_t held = std::min<std::int64_t>({block, rows, kernels::kTileRows});
+    sum += static_cast<std::uint64_t>(busy * held) *
+           static_cast<std::uint64_t>(std::max(config.dim, config.ff_dim) * operand_bytes);
+  }
   if (training) {
     const ParameterTable table(config);
     std::int64_t most = table.embedding_bias + d - table.embedding;

@@ -15,6 +15,7 @@ struct EncoderMemory {
   bool bf16_residual = false;  // the residual stream between sweeps
   int keep_every = 1;          // layers; training only
   int value_bytes = 4;         // of a number: float
+  int operand_bytes = 0;       // of a value that a product converts first; 0: none
 
   // Bytes of what lives as long as the encoder: parameters, packed weights, workspaces.
   std::uint64_t ready() const;

@@ -90,13 +90,18 @@ struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : config(validated(model.config)),
         backend(backend_for(config, options)),
-        encoder(config, *backend, false, options.block_rows, options.bf16_residual) {
+        encoder(config, *backend, false, options.block_rows, options.bf16_residual),
+        // Where the CPU has no products of bf16, these are of rounded fp32 values.
+        operand_bytes(options.precision != Precision::kBf16 ? 0
+                      : kernels::cpu_has_native_bf16()      ? 2
+                                                            : 4) {
     encoder.table().check_count(model.parameters.size());
     encoder.set_parameters(model.parameters.data());
   }
   ModelConfig config;
   std::unique_ptr<kernels::Backend<float>> backend;
   Encoder<float> encoder;
+  int operand_bytes;
 };
 
 Session::Session(const Model& model, const SessionOptions& options)
@@ -157,7 +162,8 @@ std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
            " contexts and " + std::to_string(sequences) +
            " sequences: these are 0 to 10^12, and 0 to 10^9");
   }
-  const EncoderMemory memory = impl_->encoder.memory();
+  EncoderMemory memory = impl_->encoder.memory();
+  memory.operand_bytes = impl_->operand_bytes;
   if (rows == 0 && contexts == 0) return memory.ready();
   return memory.ready() + memory.pass(rows, contexts, std::max(sequences, contexts));
 }
