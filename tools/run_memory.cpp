@@ -11,7 +11,7 @@ namespace {
 
 // Touched only when the model runs: pages of the program and its libraries, kernels that oneDNN
 // generates; and of each thread, its stack and the memory of its products.
-constexpr std::int64_t kLate = 3'200'000, kWorker = 150'000;
+constexpr std::int64_t kLate = 3'200'000, kWorker = 300'000;
 
 // The same of the backward pass, and of files that are written in the end.
 constexpr std::int64_t kTraining = 6'000'000;
