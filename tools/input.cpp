@@ -98,8 +98,8 @@ InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof) {
 }
 
 std::vector<std::string> sample_names(const std::vector<std::string>& files) {
-  std::vector<std::string> names;
-  for (const std::string& file : files) names.push_back(sample_name(file));
+  std::vector<std::string> names(files.size());
+  std::transform(files.begin(), files.end(), names.begin(), sample_name);
   std::vector<std::string> sorted = names;
   std::sort(sorted.begin(), sorted.end());
   for (std::size_t i = 0; i < files.size(); ++i) {
