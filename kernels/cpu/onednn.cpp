@@ -30,7 +30,7 @@ using onednn::engine;
 using onednn::operand;
 using onednn::Role;
 using onednn::scratchpad;
-using onednn::spare_memory;
+using onednn::SpareMemory;
 using onednn::stream;
 using onednn::thread_bytes;
 using Dims = memory::dims;
@@ -117,7 +117,7 @@ class Product {
   void pack(const float* weight, Tag layout, const float* bias) {
     std::lock_guard lock(mutex_);
     const Dims dims = {in_, out_};
-    spare_memory();
+    const SpareMemory spare;
     if (!packed_) {
       // The layout a mid-sized block likes best; the other block sizes take it as given.
       const auto pd = descriptor(kPackRows, Then::kStore, bias != nullptr,
@@ -202,7 +202,7 @@ class Product {
     const std::pair<int, int> key = {rows, static_cast<int>(then)};
     auto at = entries_.find(key);
     if (at == entries_.end()) {
-      spare_memory();
+      const SpareMemory spare;
       Entry entry;
       const auto pd = descriptor(rows, then, !bias_.empty(), packed_.get_desc());
       entry.product = SafeMatmul(pd);
@@ -326,9 +326,22 @@ const OuterProduct& find_outer_product(int in, int out, int rows) {
   std::lock_guard lock(mutex);
   const auto known = products.find({in, out, rows});
   if (known != products.end()) return known->second;
-  spare_memory();
+  const SpareMemory spare;
   return products.try_emplace({in, out, rows}, in, out, rows)
       .first->second;  // references stay valid
+}
+
+dnnl_status_t sgemm(int in, int out, int n, const float* x, const float* dy, float* d_weight) {
+  return dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in);
+}
+
+// The first call makes 6 MB of code, by one thread for all; where that fails for want of memory,
+// later calls crash (2.6.3).
+bool prepare_sgemm() {
+  const SpareMemory spare(std::size_t{16} << 20);
+  constexpr int kSize = 64;
+  std::vector<float> x(kSize * kSize), dy(x), d_weight(x);
+  return sgemm(kSize, kSize, kSize, x.data(), dy.data(), d_weight.data()) == dnnl_success;
 }
 
 }  // namespace
@@ -352,9 +365,12 @@ void add_outer_product(int in, int out, int n, const float* x, const float* dy, 
     dy = rounded(1, out, dy);
   }
   const HoldSignals hold;  // SafeMatmul says why
-  if (dnnl_sgemm('T', 'N', out, in, n, 1.0f, dy, out, x, in, 1.0f, d_weight, in) != dnnl_success) {
-    throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
+  static const bool prepared = prepare_sgemm();
+  const dnnl_status_t status = prepared ? sgemm(in, out, n, x, dy, d_weight) : dnnl_out_of_memory;
+  if (status == dnnl_out_of_memory) {
+    throw Error(ErrorKind::kResource, "out of memory for a product of matrices");
   }
+  if (status != dnnl_success) throw Error(ErrorKind::kInternal, "oneDNN: sgemm failed");
 } catch (const dnnl::error& e) {
   fail(e);
 }

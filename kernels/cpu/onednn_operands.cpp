@@ -4,6 +4,10 @@
 #include <array>
 #include <cstdlib>
 
+#ifdef __GLIBC__
+#include <execinfo.h>
+#endif
+
 #include "m5/error.hpp"
 
 namespace m5::kernels::onednn {
@@ -12,6 +16,20 @@ using dnnl::memory;
 using Dims = memory::dims;
 using Type = memory::data_type;
 using Tag = memory::format_tag;
+
+namespace {
+
+// oneDNN throws through pthread_once, and glibc, which loads its part of the unwinder when it is
+// first needed, aborts if there is no memory for that. backtrace(3) loads it.
+bool load_unwinder() {
+#ifdef __GLIBC__
+  void* frame = nullptr;
+  backtrace(&frame, 1);
+#endif
+  return true;
+}
+
+}  // namespace
 
 const dnnl::engine& engine() {
   static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
@@ -30,9 +48,11 @@ std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes) {
   return buffer;
 }
 
-void spare_memory() {
-  constexpr std::size_t kSpare = std::size_t{1} << 21;
-  void* const spare = std::malloc(kSpare);
+SpareMemory::SpareMemory(std::size_t bytes) {
+  static std::recursive_mutex mutex;
+  [[maybe_unused]] static const bool loaded = load_unwinder();
+  lock_ = std::unique_lock(mutex);
+  void* const spare = std::malloc(bytes);
   asm volatile("" : : "g"(spare) : "memory");  // or the compiler leaves both calls out
   if (spare == nullptr)
     throw Error(ErrorKind::kResource, "out of memory for a product of matrices");
@@ -69,7 +89,7 @@ memory operand(Role role, int rows, int columns, const void* data) {
     return k.object;
   }
   if (known.size() == kMost) known.clear();
-  spare_memory();
+  const SpareMemory spare;
   return known
       .emplace_back(Known{role, rows, columns, {desc_of(role, rows, columns), engine(), handle}})
       .object;

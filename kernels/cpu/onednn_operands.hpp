@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <dnnl.hpp>
+#include <mutex>
 #include <vector>
 
 namespace m5::kernels::onednn {
@@ -14,10 +15,16 @@ dnnl::stream& stream();  // of the calling thread
 // Memory of the calling thread: scratchpads and converted operands.
 std::vector<std::uint8_t>& thread_bytes(int slot, std::size_t bytes);
 
-// Called before an object of oneDNN is made. oneDNN 2.6 takes it for granted that there is memory
-// for its objects, and reads from null where there is none. Throws Error(kResource) if there is not
-// some to spare.
-void spare_memory();
+// Lives while objects of oneDNN are made, by one thread at a time. oneDNN 2.6 takes it for granted
+// that there is memory for them, and reads from null where there is none. Throws Error(kResource)
+// if there is not so much to spare.
+class SpareMemory {
+ public:
+  explicit SpareMemory(std::size_t bytes = std::size_t{1} << 22);
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
+};
 
 // What a matrix is to a product, its type and its layout.
 enum class Role : std::uint8_t {

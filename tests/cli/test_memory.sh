@@ -110,6 +110,7 @@ if [ -e "$failing" ] && LD_PRELOAD=$failing "$M5" --version >/dev/null 2>&1; the
   rm -f t.safetensors
   for all in 0 1; do
     sweep "score, $all" 65536 $all score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa
+    sweep "score, $all" 4096 $all score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa
     sweep "embed, $all" 65536 $all embed -@ 2 --verbosity 1 -o o.npz g.fa
     sweep "train, $all" 65536 $all train -@ 2 --verbosity 1 --preset nano --steps 1 \
       --segment-length 512 --batch-tokens 2k -o t.safetensors g.fa
@@ -117,17 +118,26 @@ if [ -e "$failing" ] && LD_PRELOAD=$failing "$M5" --version >/dev/null 2>&1; the
 else
   skip "allocations that fail"
 fi
-if "$M5" score -k 1 -o whole.bg g.fa && (ulimit -v 400000 && "$M5" --version) >/dev/null 2>&1; then
-  bad=
-  for kb in 60000 100000 120000 140000 160000 200000 250000 300000; do
-    (ulimit -v $kb && exec "$M5" score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa) >.out 2>.err
+# limited NAME FROM STEP TO ARGS...: under every limit of so many kB.
+limited() {
+  local name=$1 kb bad= whole=0 code
+  for ((kb = $2; kb <= $4; kb += $3)); do
+    rm -f t.safetensors t.safetensors.ckpt
+    (ulimit -c 0 && ulimit -v $kb && exec "$M5" "${@:5}") >.out 2>.err
     code=$?
+    [ $code = 0 ] && whole=$((whole + 1))
     # 127, 1: the system's loader finds no memory for the libraries.
     if [ $code != 0 ] && [ $code != 6 ] && ! grep -q 'loading shared libraries' .err; then
       bad="$bad $kb: exit $code"
     fi
   done
-  equal "ulimit -v" "$bad" ""
+  equal "$name, ulimit -v" "$bad" ""
+  check "$name, ulimit -v: some suffice" test $whole -gt 0
+}
+if (ulimit -v 400000 && "$M5" --version) >/dev/null 2>&1; then
+  limited score 60000 15000 180000 score -k 1 -@ 2 --verbosity 1 -o o.bg g.fa
+  limited train 130000 3000 170000 train -@ 2 --verbosity 1 --preset nano --steps 1 \
+    --segment-length 512 --batch-tokens 2k -o t.safetensors g.fa
 else
   skip "ulimit -v"
 fi
