@@ -38,10 +38,7 @@ struct LossOptions {
 LossData load_data(const LossOptions& options) {
   const CommonOptions& common = options.bench.common;
   GenomeStore store =
-      load_genomes(options.files,
-                   common.circular ? Topology::kCircular
-                   : common.linear ? Topology::kLinear
-                                   : Topology::kFromHeader,
+      load_genomes(options.files, topology_of(common),
                    {.skip_empty = common.skip_empty, .allow_no_eof = common.allow_no_eof});
   if (store.records.empty()) throw Error(ErrorKind::kInput, "the files hold no sequence");
   cut(store, options.max_tokens);

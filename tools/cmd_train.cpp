@@ -27,6 +27,7 @@
 #include "m5/session.hpp"
 #include "nn/device.hpp"
 #include "tools/commands.hpp"
+#include "tools/input.hpp"
 #include "tools/options.hpp"
 #include "tools/paths.hpp"
 #include "tools/progress.hpp"
@@ -90,11 +91,8 @@ Model starting_model(const Options& o) {
 }
 
 GenomeStore load(const Options& o, const std::vector<std::string>& files, const char* purpose) {
-  const Topology topology = o.common.circular ? Topology::kCircular
-                            : o.common.linear ? Topology::kLinear
-                                              : Topology::kFromHeader;
   // Contigs of different drafts may well share their names.
-  GenomeStore store = load_genomes(files, topology,
+  GenomeStore store = load_genomes(files, topology_of(o.common),
                                    {.skip_empty = o.common.skip_empty,
                                     .allow_no_eof = o.common.allow_no_eof,
                                     .warn_duplicates = false});

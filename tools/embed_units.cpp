@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/backend.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -154,8 +155,7 @@ std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>&
 
 // Of the rows that --per base writes: a tile of the encoder for each worker.
 std::int64_t Embedder::rows_ahead() const {
-  constexpr std::int64_t kTileRows = 2048;
-  return kTileRows * session_.threads();
+  return std::int64_t{kernels::kTileRows} * session_.threads();
 }
 
 Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,

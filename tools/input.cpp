@@ -109,6 +109,11 @@ std::vector<std::string> sample_names(const std::vector<std::string>& files) {
   return names;
 }
 
+Topology topology_of(const CommonOptions& options) {
+  if (options.circular) return Topology::kCircular;
+  return options.linear ? Topology::kLinear : Topology::kFromHeader;
+}
+
 BatchLimits batch_limits(const Session& session) {
   constexpr std::uint64_t kStates = 128'000'000;  // bytes
   const auto per_worker = [&](std::int64_t n) { return n * session.threads(); };

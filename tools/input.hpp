@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "data/genome_store.hpp"
 #include "data/tokenizer.hpp"
 #include "io/regions.hpp"
 #include "io/sequence_reader.hpp"
@@ -39,6 +40,9 @@ InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof);
 // What a table calls the sample of each file: its name without folder and suffixes ("stdin" of
 // "-"), or, where two files would have one name, the path as it was given.
 std::vector<std::string> sample_names(const std::vector<std::string>& files);
+
+// --circular, --linear, or neither.
+Topology topology_of(const CommonOptions& options);
 
 struct InputRecord {
   std::string file, name;

@@ -337,11 +337,11 @@ dnnl_status_t sgemm(int in, int out, int n, const float* x, const float* dy, flo
 
 // The first call makes 6 MB of code, by one thread for all; where that fails for want of memory,
 // later calls crash (2.6.3).
-bool prepare_sgemm() {
+dnnl_status_t prepare_sgemm() {
   const SpareMemory spare(std::size_t{16} << 20);
   constexpr int kSize = 64;
   std::vector<float> x(kSize * kSize), dy(x), d_weight(x);
-  return sgemm(kSize, kSize, kSize, x.data(), dy.data(), d_weight.data()) == dnnl_success;
+  return sgemm(kSize, kSize, kSize, x.data(), dy.data(), d_weight.data());
 }
 
 }  // namespace
@@ -365,8 +365,9 @@ void add_outer_product(int in, int out, int n, const float* x, const float* dy, 
     dy = rounded(1, out, dy);
   }
   const HoldSignals hold;  // SafeMatmul says why
-  static const bool prepared = prepare_sgemm();
-  const dnnl_status_t status = prepared ? sgemm(in, out, n, x, dy, d_weight) : dnnl_out_of_memory;
+  static const dnnl_status_t prepared = prepare_sgemm();
+  const dnnl_status_t status =
+      prepared == dnnl_success ? sgemm(in, out, n, x, dy, d_weight) : prepared;
   if (status == dnnl_out_of_memory) {
     throw Error(ErrorKind::kResource, "out of memory for a product of matrices");
   }

@@ -23,6 +23,19 @@ inline std::int64_t wrap(const TokenView& sequence, std::int64_t position) {
   return position < 0 ? position + sequence.length : position;
 }
 
+// Rows on each side that the local convolution of layer l reads (0 without one), and the most of
+// all layers.
+inline int conv_halo(const ModelConfig& config, int l) {
+  if (!config.has_conv(l)) return 0;
+  const LocalConv& c = config.local_conv[static_cast<std::size_t>(l)];
+  return (c.width - 1) / 2 * c.dilation;
+}
+inline int max_conv_halo(const ModelConfig& config) {
+  int halo = 0;
+  for (int l = 0; l < config.layers; ++l) halo = std::max(halo, conv_halo(config, l));
+  return halo;
+}
+
 // Training: which buffer holds which stage, the residual stream that enters layer l before (2 l) or
 // after (2 l + 1) its local convolution. With k = 1 every stage has its own. With k > 1 layers come
 // in groups of k; what enters a group is kept, the stages inside have buffers that all groups
@@ -135,16 +148,8 @@ struct Encoder<T>::Impl {
                       double* d_state);
 
   const T* parameter(std::int64_t offset) const { return parameters.data() + offset; }
-  int conv_halo(int l) const {
-    if (!config.has_conv(l)) return 0;
-    const LocalConv& c = config.local_conv[static_cast<std::size_t>(l)];
-    return (c.width - 1) / 2 * c.dilation;
-  }
-  int max_conv_halo() const {
-    int halo = 0;
-    for (int l = 0; l < config.layers; ++l) halo = std::max(halo, conv_halo(l));
-    return halo;
-  }
+  int conv_halo(int l) const { return m5::conv_halo(config, l); }
+  int max_conv_halo() const { return m5::max_conv_halo(config); }
   Work& work(int worker) { return *workspaces[static_cast<std::size_t>(worker)]; }
   const Layer& layer(int l) const { return layers[static_cast<std::size_t>(l)]; }
   const LayerOffsets& offsets(int l) const { return table.layers[static_cast<std::size_t>(l)]; }

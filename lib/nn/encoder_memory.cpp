@@ -11,17 +11,11 @@ namespace m5 {
 namespace {
 
 std::int64_t state_size(const ModelConfig& c) {
-  return static_cast<std::int64_t>(c.features()) * (c.value_dim() + 1) * c.heads;
-}
-
-std::int64_t largest_halo(const ModelConfig& c) {
-  std::int64_t halo = 0;
-  for (int l = 0; l < c.layers; ++l) {
-    if (!c.has_conv(l)) continue;
-    const LocalConv& conv = c.local_conv[static_cast<std::size_t>(l)];
-    halo = std::max<std::int64_t>(halo, (conv.width - 1) / 2 * conv.dilation);
-  }
-  return halo;
+  kernels::AttentionShape shape;
+  shape.heads = c.heads;
+  shape.value_dim = c.value_dim();
+  shape.features = c.features();
+  return shape.state_size();
 }
 
 std::uint64_t bytes(std::int64_t count, std::size_t size) {
@@ -34,7 +28,7 @@ std::uint64_t EncoderMemory::ready() const {
   const auto size = static_cast<std::size_t>(value_bytes);
   const ParameterTable table(config);
   const std::int64_t d = config.dim, heads = config.heads, dv = config.value_dim(),
-                     ff = config.ff_dim, halo = largest_halo(config);
+                     ff = config.ff_dim, halo = max_conv_halo(config);
   const std::int64_t matrices =
       config.layers * (d * (2 * kKeyDim + dv) * heads + d * d + 2 * d * ff);
   const std::int64_t window = halo > 0 ? d : 0;
@@ -63,7 +57,7 @@ std::uint64_t EncoderMemory::pass(std::int64_t rows, std::int64_t contexts,
   const std::int64_t d = config.dim, layers = config.layers, state = state_size(config);
   // Sums go by pieces: a sequence has one, and one more for each tile it fills.
   const std::int64_t pieces = rows / kernels::kTileRows + sequences;
-  const bool conv = largest_halo(config) > 0;
+  const bool conv = max_conv_halo(config) > 0;
   std::int64_t streams = 1, states = std::min<std::int64_t>(layers, 2);
   if (training) {
     // Stages, and dx: twice where a convolution mixes rows. The states of all layers, and theirs.
@@ -73,7 +67,7 @@ std::uint64_t EncoderMemory::pass(std::int64_t rows, std::int64_t contexts,
   std::uint64_t sum = static_cast<std::uint64_t>(streams) *
                           bytes(rows * d, bf16_residual ? sizeof(std::uint16_t) : size) +
                       static_cast<std::uint64_t>(states) * bytes(contexts * state, size);
-  if (!training && conv) sum += bytes(2 * pieces * largest_halo(config) * d, size);
+  if (!training && conv) sum += bytes(2 * pieces * max_conv_halo(config) * d, size);
   // Lists that grow by doubling: pieces, tiles and the views of sequences.
   sum += static_cast<std::uint64_t>(pieces) * 2 *
          (sizeof(Piece) + sizeof(Tile) + 2 * sizeof(std::int64_t));

@@ -69,9 +69,6 @@ std::int64_t check_sequences(std::span<const TokenView> sequences) {
   return rows;
 }
 
-}  // namespace
-
-namespace {
 // A backend, once it is known that the encoder on it has room.
 std::unique_ptr<kernels::Backend<float>> backend_for(const ModelConfig& config,
                                                      const SessionOptions& options) {
@@ -84,6 +81,7 @@ std::unique_ptr<kernels::Backend<float>> backend_for(const ModelConfig& config,
   require_more_memory(memory.ready(), "model '" + config.name + "'");
   return backend;
 }
+
 }  // namespace
 
 struct Session::Impl {

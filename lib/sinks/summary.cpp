@@ -32,23 +32,15 @@ Json counts(const RecordSummary& r) {
   return json;
 }
 
-constexpr std::size_t kAllFiles = static_cast<std::size_t>(-1);
-
-// All records, or those of one file.
 struct Total {
   RecordSummary counts;
   std::size_t records = 0;
-};
 
-Total total_of(const ScoreSummary& summary, std::size_t file) {
-  Total result;
-  for (const RecordSummary& r : summary.records) {
-    if (file != kAllFiles && r.file != file) continue;
-    ++result.records;
-    result.counts += r;
+  void add(const RecordSummary& record) {
+    counts += record;
+    ++records;
   }
-  return result;
-}
+};
 
 Json run_of(const ScoreSummary& summary, const Total& total) {
   Json json;
@@ -188,7 +180,9 @@ void write_summary(const ScoreSummary& summary, OutputFile& file) {
     const auto dump = [](const Json& json) {
       return json.dump(2, ' ', false, Json::error_handler_t::replace);
     };
-    text = dump(run_of(summary, total_of(summary, kAllFiles)));
+    Total total;
+    for (const RecordSummary& r : summary.records) total.add(r);
+    text = dump(run_of(summary, total));
     text.resize(text.size() - 2);  // the line end and the brace
     file.write(text + ",\n  \"records\": [");
     const char* separator = "\n";
@@ -208,12 +202,14 @@ void write_summary(const ScoreSummary& summary, OutputFile& file) {
     }
     text = summary.records.empty() ? "]\n}\n" : "\n  ]\n}\n";
   } else {
+    std::vector<Total> totals(summary.files.size());
+    for (const RecordSummary& r : summary.records) totals[r.file].add(r);
     std::string rows;
     for (std::size_t i = 0; i < summary.files.size(); ++i) {
       const SummaryFile& row = summary.files[i];
       std::string names = "Sample\tfile";
       rows += sample_cell(row.sample) + "\t" + cell_text(row.path);
-      const Json run = run_of(summary, total_of(summary, i));
+      const Json run = run_of(summary, totals[i]);
       for (const auto& [key, value] : run.items()) {
         names += "\t" + key;
         rows += "\t" + cell(value);

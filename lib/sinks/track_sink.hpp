@@ -19,8 +19,6 @@ class TrackSink : public ScoreSink {
   // come as one.
   virtual void put(std::int64_t begin, std::int64_t end, const std::string& text) = 0;
 
-  const ScoreSinkOptions& options() const { return options_; }
-
  private:
   double mean(const ScoredInterval& interval, std::int64_t begin, std::int64_t end) const;
   void add(std::int64_t begin, std::int64_t end, double value);

@@ -72,6 +72,28 @@ struct Expected {
   }
 };
 
+// A run whose n-th call of the system fails.
+struct Attempt {
+  bool whole = true;
+  ErrorKind kind{};
+  std::string message;
+  std::int64_t calls = 0;
+
+  Attempt(const Folder& folder, std::int64_t n, Effect effect) {
+    Injection injection(Call::kSystem, n, effect);
+    try {
+      folder.write();
+    } catch (const Error& error) {
+      injection.end();
+      whole = false;
+      kind = error.kind();
+      message = error.what();
+    }
+    injection.end();
+    calls = injection.calls();
+  }
+};
+
 TEST(Faults, AnyCallOfTheSystemMayFail) {
   const Watchdog watchdog;
   const Expected expected;
@@ -80,19 +102,14 @@ TEST(Faults, AnyCallOfTheSystemMayFail) {
   for (std::int64_t n = 0; n <= calls; ++n) {
     const Folder folder;
     const std::size_t open = open_files();
-    Injection injection(Call::kSystem, n);
-    bool whole = true;
-    try {
-      folder.write();
-    } catch (const Error& error) {
-      injection.end();
-      whole = false;
+    const Attempt attempt(folder, n, Effect::kFails);
+    const bool whole = attempt.whole;
+    if (!whole) {
       ++failed;
-      EXPECT_TRUE(error.kind() == ErrorKind::kIo || error.kind() == ErrorKind::kResource);
-      EXPECT_TRUE(test::contains(error.what(), folder.dir.path())) << error.what();
+      EXPECT_TRUE(attempt.kind == ErrorKind::kIo || attempt.kind == ErrorKind::kResource);
+      EXPECT_TRUE(test::contains(attempt.message, folder.dir.path())) << attempt.message;
     }
-    injection.end();
-    if (n == 0) calls = injection.calls();
+    if (n == 0) calls = attempt.calls;
     Contents found = contents(folder.dir);
     // One that cannot be looked at may be another run's. Empty, it is in nobody's way.
     if (!whole && found.contains("lock") && found["lock"].empty()) found.erase("lock");
@@ -111,18 +128,10 @@ TEST(Faults, AllCallsOfTheSystemMayFailFromOneOn) {
   for (std::int64_t n = 0; n <= calls; ++n) {
     const Folder folder;
     const std::size_t open = open_files();
-    Injection injection(Call::kSystem, n, Effect::kFailsFromThen);
-    std::string message;
-    bool whole = true;
-    try {
-      folder.write();
-    } catch (const Error& error) {
-      injection.end();
-      whole = false;
-      message = error.what();
-    }
-    injection.end();
-    if (n == 0) calls = injection.calls();
+    const Attempt attempt(folder, n, Effect::kFailsFromThen);
+    const bool whole = attempt.whole;
+    const std::string& message = attempt.message;
+    if (n == 0) calls = attempt.calls;
     const Contents found = contents(folder.dir);
     for (const std::string name : kNames) {
       const auto is = [&](const Contents& state) {

@@ -11,25 +11,19 @@
 #include "base/thread_pool.hpp"
 #include "data/tokenizer.hpp"
 #include "m5/error.hpp"
-#include "tests/unit/reversed.hpp"
+#include "tests/unit/sequences.hpp"
 
 namespace m5 {
 namespace {
 
-using Sequence = std::vector<Token>;
+using test::joined;
+using test::random_tokens;
+using test::Sequence;
 struct Segment {
   Sequence tokens;
   bool circular = false;
 };
 using Four = std::array<double, kBases>;
-
-Sequence random_tokens(std::size_t length, std::uint64_t seed, int letters = 4) {
-  Sequence t(length);
-  for (std::size_t i = 0; i < length; ++i) {
-    t[i] = static_cast<Token>(uniform_below(seed, i, static_cast<std::uint64_t>(letters)));
-  }
-  return t;
-}
 
 // Each base from the two before it, so that contexts tell something.
 Sequence markov(std::size_t length, std::uint64_t seed) {
@@ -39,11 +33,6 @@ Sequence markov(std::size_t length, std::uint64_t seed) {
     if (uniform(seed + 1, i) < 0.6) t[i] = static_cast<Token>(uniform_below(5, context, 4));
   }
   return t;
-}
-
-Sequence joined(Sequence a, const Sequence& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
 }
 
 // Copies with a substitution every so often, and a gap.

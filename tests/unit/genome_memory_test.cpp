@@ -12,12 +12,14 @@
 #include "base/thread_pool.hpp"
 #include "data/tokenizer.hpp"
 #include "m5/error.hpp"
-#include "tests/unit/reversed.hpp"
+#include "tests/unit/sequences.hpp"
 
 namespace m5 {
 namespace {
 
-using Sequence = std::vector<Token>;
+using test::joined;
+using test::random_tokens;
+using test::Sequence;
 struct Record {
   Sequence tokens;
   bool circular = false;
@@ -25,23 +27,10 @@ struct Record {
 using Genome = std::vector<Record>;
 using Counts = std::array<std::uint32_t, 4>;
 
-Sequence random_tokens(std::size_t length, std::uint64_t seed, int letters = 4) {
-  Sequence t(length);
-  for (std::size_t i = 0; i < length; ++i) {
-    t[i] = static_cast<Token>(uniform_below(seed, i, static_cast<std::uint64_t>(letters)));
-  }
-  return t;
-}
-
 Sequence repeat(const Sequence& unit, std::size_t times) {
   Sequence t;
   for (std::size_t k = 0; k < times; ++k) t.insert(t.end(), unit.begin(), unit.end());
   return t;
-}
-
-Sequence joined(Sequence a, const Sequence& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
 }
 
 Sequence with_gaps(Sequence t, std::uint64_t seed, double share) {

@@ -1,6 +1,6 @@
 #include "data/tokenizer.hpp"
 
-#include "tests/unit/reversed.hpp"
+#include "tests/unit/sequences.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 namespace m5 {
