@@ -5,8 +5,9 @@
 // ...; the last one is the first that reaches the end, and may be shorter. With regions, a region
 // takes the place of the record: its pooled row, the windows from its start on, its bases. Regions
 // stay separate rows in the order they were given, but for --per base, where they are merged.
-// Features come in the order of their file, and one that runs past the end of a circular record
-// wraps. The model reads the forward strand; the strand column repeats the annotation.
+// Features come in the order of their file, of several parts as one row, and one that runs past the
+// end of a circular record wraps. The model reads the forward strand; the strand column repeats the
+// annotation.
 #include <utility>
 
 #include "base/memory.hpp"
@@ -47,9 +48,12 @@ void declare(CLI::App& app, EmbedArguments& a) {
   app.add_option("--features", a.units.features,
                  "BED or GFF3 file (plain or gzip) for --per feature")
       ->option_text("FILE");
-  app.add_option("--feature-type", a.units.feature_type,
+  app.add_option("--feature-type", a.units.feature_options.type,
                  "only GFF3 features of this type (column 3)")
       ->option_text("TYPE");
+  app.add_option("--feature-name", a.units.feature_options.name_attribute,
+                 "what names a GFF3 feature (default: ID, then locus_tag, then Name)")
+      ->option_text("ATTRIBUTE");
   app.add_option("--layer", a.units.layer,
                  "rows after so many blocks; 0: the embedding (default: the last)")
       ->option_text("INT")
@@ -68,9 +72,12 @@ void check(const CLI::App& app, EmbedArguments& a) {
   const bool features = a.units.per == "feature";
   if (features && a.units.features.empty()) refuse("--per feature needs --features FILE");
   if (!features && !a.units.features.empty()) refuse("--features goes with --per feature");
-  if (!a.units.feature_type.empty() && a.units.features.empty()) {
-    refuse("--feature-type needs --features");
+  for (const char* option : {"--feature-type", "--feature-name"}) {
+    if (app.count(option) > 0 && a.units.features.empty()) {
+      refuse(std::string(option) + " needs --features");
+    }
   }
+  a.units.feature_options.allow_no_eof = a.common.allow_no_eof;
   if (a.units.per != "window" && app.count("--window") + app.count("--step") > 0) {
     refuse("--window and --step go with --per window");
   }
@@ -118,7 +125,8 @@ int cmd_embed(int argc, char** argv) {
   }
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
-  FeatureTable features(a.units, a.common.allow_no_eof);
+  FeatureTable features(a.units);
+  a.common.circular_names = features.circular();
   if (a.units.per == "feature" && can_be_read_twice(plan.files)) {
     std::vector<Unit> units;
     for_each_name(plan.files, a.common,

@@ -9,14 +9,11 @@
 
 namespace m5 {
 
-FeatureTable::FeatureTable(const EmbedUnits& choice, bool allow_no_eof) : path_(choice.features) {
+FeatureTable::FeatureTable(const EmbedUnits& choice) : path_(choice.features) {
   if (choice.features.empty()) return;
-  features_ = read_features(choice.features, choice.feature_type, allow_no_eof);
-  if (features_.empty()) {
-    throw Error(ErrorKind::kInput,
-                path_ + ": no features" +
-                    (choice.feature_type.empty() ? "" : " of type '" + choice.feature_type + "'"));
-  }
+  FeatureFile file = read_features(choice.features, choice.feature_options);
+  features_ = std::move(file.features);
+  circular_ = std::move(file.circular);
   taken_.assign(features_.size(), 0);
   rows_.resize(features_.size());
   bases_.resize(features_.size());
@@ -28,20 +25,17 @@ void FeatureTable::units(const std::string& record, std::int64_t length, bool ci
   const auto found = by_name_.find(record);
   if (found == by_name_.end()) return;
   for (const std::size_t i : found->second) {
-    const Feature& feature = features_[i];
+    Feature& feature = features_[i];
     if (taken_[i] != 0) continue;
     taken_[i] = 1;
-    const bool fits = feature.end <= length ||
-                      (circular && feature.begin < length && feature.end - feature.begin <= length);
-    if (!fits) {
-      throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(feature.line) +
-                                         ": feature '" + feature.name + "' ends at " +
-                                         std::to_string(feature.end) + ", record '" + record +
-                                         "' at " + std::to_string(length));
+    const std::vector<Interval> parts = place_feature(feature, path_, length, circular);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      // Whole times around the record change nothing.
+      const std::int64_t before = parts[p].begin / length * length;
+      units.push_back({{sequence, parts[p].begin - before, parts[p].end - before}, i, p > 0});
     }
-    Unit& unit = units.emplace_back();
-    unit.interval = {sequence, feature.begin, feature.end};
-    unit.feature = i;
+    feature.begin = parts.front().begin;
+    feature.end = parts.back().end;
   }
 }
 
@@ -175,8 +169,7 @@ Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink&
   std::vector<PoolInterval> intervals;
   intervals.reserve(result.units.size());
   for (const Unit& unit : result.units) intervals.push_back(unit.interval);
-  result.pooler = std::make_unique<Pooler>(in.views, intervals, dim_,
-                                           choice_.pool == "max" ? Pool::kMax : Pool::kMean);
+  result.pooler = std::make_unique<Pooler>(in.views, intervals, dim_, pool());
   session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
     check_finite(in, first, n, values);
     result.pooler->add(first, n, values);
@@ -189,10 +182,14 @@ void Embedder::write(Embedded& embedded, EmbedSink& sink) {
   if (!embedded.pooler) return;
   std::vector<float> values(static_cast<std::size_t>(dim_));
   EmbedRow row;
-  for (std::size_t i = 0; i < embedded.units.size(); ++i) {
+  for (std::size_t i = 0; i < embedded.units.size();) {
     const Unit& unit = embedded.units[i];
-    embedded.pooler->result(i, values.data());
-    row.bases = embedded.pooler->bases(i);
+    PoolSum sum;
+    do {
+      embedded.pooler->add_to(i++, sum);
+    } while (i < embedded.units.size() && embedded.units[i].joined);
+    Pooler::finish(pool(), sum, values.data());
+    row.bases = sum.bases;
     if (choice_.per == "feature") {
       features_.keep(unit, row.bases, values);
       continue;

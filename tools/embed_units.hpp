@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,26 +22,30 @@
 namespace m5 {
 
 struct EmbedUnits {
-  std::string per = "record";          // "window", "base", "feature"
-  std::int64_t window = 1000;          // nt
-  std::int64_t step = 0;               // nt from one window to the next
-  int layer = -1;                      // -1: the last
-  std::string pool = "mean";           // "max"
-  std::string features, feature_type;  // file; type in GFF3, empty: all
+  std::string per = "record";  // "window", "base", "feature"
+  std::int64_t window = 1000;  // nt
+  std::int64_t step = 0;       // nt from one window to the next
+  int layer = -1;              // -1: the last
+  std::string pool = "mean";   // "max"
+  std::string features;        // file
+  FeatureOptions feature_options;
 };
 
 // A row of the result to be: an interval of a record of the batch.
 struct Unit {
   PoolInterval interval;
   std::size_t feature = 0;  // in the file of features
+  bool joined = false;      // to the one before: another part of its feature
 };
 
 // Features by the name of their record, and the rows found for them. Throws Error(kInput) if there
 // are none, and as read_features. units() and keep() may run on different threads.
 class FeatureTable {
  public:
-  FeatureTable(const EmbedUnits& choice, bool allow_no_eof);
+  explicit FeatureTable(const EmbedUnits& choice);
 
+  // Sequences that the file calls circular.
+  const std::set<std::string>& circular() const { return circular_; }
   bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
   // Adds the units of this record; of records of one name the first counts.
   void units(const std::string& record, std::int64_t length, bool circular, std::int64_t sequence,
@@ -56,6 +61,7 @@ class FeatureTable {
  private:
   std::string path_;
   std::vector<Feature> features_;
+  std::set<std::string> circular_;
   std::map<std::string, std::vector<std::size_t>> by_name_;
   std::vector<char> taken_;  // its record has come
   std::vector<std::vector<float>> rows_;
@@ -91,6 +97,7 @@ class Embedder {
   void write(Embedded& embedded, EmbedSink& sink);
 
  private:
+  Pool pool() const { return choice_.pool == "max" ? Pool::kMax : Pool::kMean; }
   std::vector<Interval> intervals_of(const InputRecord& record);
   std::uint64_t kept_memory(const std::vector<Unit>& units) const;
   std::int64_t rows_ahead() const;

@@ -53,7 +53,8 @@ std::string sample_name(const std::string& file) {
 }
 
 bool is_circular(const SequenceRecord& record, const CommonOptions& options) {
-  return !options.linear && (options.circular || record.circular);
+  return !options.linear &&
+         (options.circular || record.circular || options.circular_names.count(record.name) > 0);
 }
 
 }  // namespace

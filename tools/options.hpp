@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct CommonOptions {
   std::string residual = "fp32";
   int block_rows = 0;                     // 0: chosen for the cache of the machine
   bool circular = false, linear = false;  // neither: what the header of each record says
+  std::set<std::string> circular_names;   // records that another file calls circular
   std::string context = "record";         // or "file"
   std::string memory;                     // "on", "off", or empty: as the model has it
   bool skip_empty = false, allow_no_eof = false;

@@ -1,8 +1,11 @@
 #include "io/features.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
@@ -107,23 +110,38 @@ Feature bed_feature(std::string_view line, const LineReader& reader) {
   return feature;
 }
 
-std::string gff_name(std::string_view attributes, const Feature& feature) {
-  std::string id, name, locus;
-  for (std::string_view pair : split(attributes, ';')) {
+// Values of the attributes that matter; empty: it has none.
+struct Attributes {
+  std::string id, name, locus, chosen;
+  bool circular = false;
+};
+
+Attributes gff_attributes(std::string_view column, const std::string& chosen) {
+  Attributes found;
+  for (std::string_view pair : split(column, ';')) {
     while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
     const std::size_t equals = pair.find('=');
     if (equals == std::string_view::npos) continue;
     const std::string_view key = pair.substr(0, equals), value = pair.substr(equals + 1);
-    if (key == "ID") id = url_decoded(value);
-    if (key == "Name") name = url_decoded(value);
-    if (key == "locus_tag") locus = url_decoded(value);
+    if (key == "ID") found.id = url_decoded(value);
+    if (key == "Name") found.name = url_decoded(value);
+    if (key == "locus_tag") found.locus = url_decoded(value);
+    if (key == "Is_circular") found.circular = value == "true";
+    if (!chosen.empty() && key == chosen) found.chosen = url_decoded(value);
   }
-  if (!id.empty()) return id;
-  if (!name.empty()) return name;
-  return !locus.empty() ? locus : default_name(feature);
+  return found;
 }
 
-Feature gff_feature(std::string_view line, const LineReader& reader) {
+std::string name_of(const Attributes& attributes, const Feature& feature) {
+  for (const std::string* name :
+       {&attributes.chosen, &attributes.id, &attributes.locus, &attributes.name}) {
+    if (!name->empty()) return *name;
+  }
+  return default_name(feature);
+}
+
+Feature gff_feature(std::string_view line, const LineReader& reader, const std::string& chosen,
+                    Attributes& attributes) {
   const std::vector<std::string_view> columns = split(line, '\t');
   if (columns.size() != 9) {
     fail(reader, "a GFF3 line has 9 tab-separated columns, this one " +
@@ -145,7 +163,8 @@ Feature gff_feature(std::string_view line, const LineReader& reader) {
     fail(reader, "strand " + quoted(strand) + " is none of + - . ?");
   }
   feature.strand = strand == "?" ? '.' : strand[0];
-  feature.name = gff_name(columns[8], feature);
+  attributes = gff_attributes(columns[8], chosen);
+  feature.name = name_of(attributes, feature);
   feature.line = reader.line_number();
   return feature;
 }
@@ -165,12 +184,43 @@ constexpr std::size_t kCheckedFeatures = 1024;
 
 enum class Kind { kUnknown, kBed, kGff };
 
-std::vector<Feature> read(const std::string& path, const std::string& type, Kind kind,
-                          const std::string& what, bool allow_no_eof) {
-  LineReader reader(path, allow_no_eof);
-  std::vector<Feature> features;
+// Rows of one sequence, type and ID are parts of one feature.
+class Joiner {
+ public:
+  // True if the row was part of a feature that is there.
+  bool join(std::vector<Feature>& features, const Feature& row, const std::string& id) {
+    if (id.empty()) return false;
+    const auto [at, added] =
+        first_.try_emplace(row.seqid + '\t' + row.type + '\t' + id, features.size());
+    if (added) return false;
+    Feature& feature = features[at->second];
+    if (feature.parts.empty()) feature.parts.push_back({feature.begin, feature.end});
+    feature.parts.push_back({row.begin, row.end});
+    if (feature.strand != row.strand) feature.strand = '.';
+    return true;
+  }
+
+ private:
+  std::unordered_map<std::string, std::size_t> first_;
+};
+
+// Parts in any order, which may overlap, become what Feature promises.
+void settle_parts(Feature& feature) {
+  if (feature.parts.empty()) return;
+  feature.parts = merge_intervals(std::move(feature.parts));
+  feature.begin = feature.parts.front().begin;
+  feature.end = feature.parts.back().end;
+  if (feature.parts.size() == 1) feature.parts.clear();
+}
+
+FeatureFile read(const std::string& path, const FeatureOptions& options, Kind kind,
+                 const std::string& what) {
+  LineReader reader(path, options.allow_no_eof);
+  FeatureFile file;
+  std::vector<Feature>& features = file.features;
+  Joiner joiner;
   std::string line;
-  bool any = false, warned = false;
+  bool any = false, warned = false, any_chosen = options.name_attribute.empty();
   while (reader.next(line)) {
     if (is_blank_line(line)) continue;
     if (line[0] == '#') {
@@ -184,7 +234,10 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
     }
     if (kind == Kind::kUnknown) kind = looks_like_gff(line) ? Kind::kGff : Kind::kBed;
     if (kind == Kind::kGff && line[0] == '>') break;  // a FASTA section without its directive
-    Feature feature = kind == Kind::kGff ? gff_feature(line, reader) : bed_feature(line, reader);
+    Attributes attributes;
+    Feature feature = kind == Kind::kGff
+                          ? gff_feature(line, reader, options.name_attribute, attributes)
+                          : bed_feature(line, reader);
     if (feature.begin == feature.end) {  // an insertion point: it has no base
       if (!warned) {
         log_warning(reader.path() + ": line " + std::to_string(feature.line) +
@@ -194,31 +247,80 @@ std::vector<Feature> read(const std::string& path, const std::string& type, Kind
       continue;
     }
     any = true;
-    if (kind == Kind::kGff && !type.empty() && feature.type != type) continue;
+    if (attributes.circular) file.circular.insert(feature.seqid);
+    if (kind == Kind::kGff && !options.type.empty() && feature.type != options.type) continue;
+    any_chosen = any_chosen || !attributes.chosen.empty();
+    if (joiner.join(features, feature, attributes.id)) continue;
     if (features.size() == features.capacity() && features.size() >= kCheckedFeatures) {
-      require_more_memory(2 * features.size() * sizeof(Feature), reader.path());
+      // As many again, and what finds them by their ID.
+      require_more_memory(
+          2 * features.size() * (sizeof(Feature) + (attributes.id.empty() ? 0 : 128)),
+          reader.path());
     }
     features.push_back(std::move(feature));
   }
   // The rest of the stream is read too: damage there means the file cannot be trusted.
   while (reader.next(line)) {
   }
-  if (any && features.empty()) {
-    throw Error(ErrorKind::kInput, reader.path() + ": no feature of type '" + type + "'");
-  }
-  if (!any) throw Error(ErrorKind::kInput, reader.path() + ": no " + what + " in this file");
-  return features;
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorKind::kInput, reader.path() + ": " + why);
+  };
+  if (any && features.empty()) refuse("no feature of type '" + options.type + "'");
+  if (!any) refuse("no " + what + " in this file");
+  if (!any_chosen) refuse("no feature has the attribute '" + options.name_attribute + "'");
+  for (Feature& feature : features) settle_parts(feature);
+  return file;
 }
 
 }  // namespace
 
-std::vector<Feature> read_features(const std::string& path, const std::string& type,
-                                   bool allow_no_eof) {
-  return read(path, type, Kind::kUnknown, "features", allow_no_eof);
+FeatureFile read_features(const std::string& path, const FeatureOptions& options) {
+  return read(path, options, Kind::kUnknown, "features");
 }
 
 std::vector<Feature> read_bed(const std::string& path, bool allow_no_eof) {
-  return read(path, "", Kind::kBed, "regions", allow_no_eof);
+  return read(path, {.allow_no_eof = allow_no_eof}, Kind::kBed, "regions").features;
+}
+
+std::vector<Interval> place_feature(const Feature& feature, const std::string& path,
+                                    std::int64_t length, bool circular) {
+  std::vector<Interval> parts = feature.parts;
+  if (parts.empty()) parts.push_back({feature.begin, feature.end});
+  bool around = false;  // it touches both ends of the record, or passes its end
+  for (const Interval& part : parts) {
+    const bool fits =
+        part.end <= length || (circular && part.begin < length && part.end - part.begin <= length);
+    if (!fits) {
+      throw Error(ErrorKind::kInput, path + ": line " + std::to_string(feature.line) +
+                                         ": feature '" + feature.name + "' ends at " +
+                                         std::to_string(part.end) + ", record '" + feature.seqid +
+                                         "' at " + std::to_string(length));
+    }
+    around = around || part.end > length;
+  }
+  if (parts.size() == 1) return parts;
+  around = around || (circular && parts.front().begin == 0 && parts.back().end == length);
+  if (!around) return parts;
+  // Once around the record, each base once.
+  std::vector<Interval> flat;
+  for (const Interval& part : parts) {
+    flat.push_back({part.begin, std::min(part.end, length)});
+    if (part.end > length) flat.push_back({0, part.end - length});
+  }
+  flat = merge_intervals(std::move(flat));
+  if (flat.size() == 1 || flat.front().begin > 0 || flat.back().end < length) return flat;
+  // What is before the widest gap goes on behind the end.
+  std::size_t cut = 1;
+  const auto gap = [&](std::size_t i) { return flat[i].begin - flat[i - 1].end; };
+  for (std::size_t i = 2; i < flat.size(); ++i) {
+    if (gap(i) > gap(cut)) cut = i;
+  }
+  std::vector<Interval> placed(flat.begin() + static_cast<std::ptrdiff_t>(cut), flat.end());
+  placed.back().end = length + flat.front().end;
+  for (std::size_t i = 1; i < cut; ++i) {
+    placed.push_back({length + flat[i].begin, length + flat[i].end});
+  }
+  return placed;
 }
 
 }  // namespace m5

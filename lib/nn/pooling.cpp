@@ -111,47 +111,43 @@ void Pooler::add(std::int64_t first_row, int n, const float* values) {
   }
 }
 
-void Pooler::combine(const Sums& sums, std::size_t at, double* total, std::int64_t& bases) const {
-  bases += sums.bases[at];
-  if (total == nullptr) return;
+void Pooler::combine(const Sums& sums, std::size_t at, PoolSum& sum) const {
+  sum.bases += sums.bases[at];
   const double* other = sums.values.data() + at * static_cast<std::size_t>(dim_);
-  for (int c = 0; c < dim_; ++c) {
-    total[c] = pool_ == Pool::kMean ? total[c] + other[c] : std::max(total[c], other[c]);
+  for (double& total : sum.values) {
+    total = pool_ == Pool::kMean ? total + *other : std::max(total, *other);
+    ++other;
   }
 }
 
-std::int64_t Pooler::bases(std::size_t interval) const {
-  std::int64_t count = 0;
-  for (std::size_t p = first_part_[interval]; p < first_part_[interval + 1]; ++p) {
-    combine(edges_, 2 * p, nullptr, count);
-    for (std::int64_t run = parts_[p].first_run + 1; run < parts_[p].last_run; ++run) {
-      combine(runs_, static_cast<std::size_t>(run), nullptr, count);
-    }
-    if (parts_[p].last_run != parts_[p].first_run) combine(edges_, 2 * p + 1, nullptr, count);
+void Pooler::add_to(std::size_t interval, PoolSum& sum) const {
+  if (sum.values.empty()) {
+    sum.values.assign(static_cast<std::size_t>(dim_),
+                      pool_ == Pool::kMax ? -std::numeric_limits<double>::infinity() : 0.0);
   }
-  return count;
+  for (std::size_t p = first_part_[interval]; p < first_part_[interval + 1]; ++p) {
+    combine(edges_, 2 * p, sum);
+    for (std::int64_t run = parts_[p].first_run + 1; run < parts_[p].last_run; ++run) {
+      combine(runs_, static_cast<std::size_t>(run), sum);
+    }
+    if (parts_[p].last_run != parts_[p].first_run) combine(edges_, 2 * p + 1, sum);
+  }
 }
 
-void Pooler::result(std::size_t interval, float* values) const {
-  std::vector<double> total(static_cast<std::size_t>(dim_),
-                            pool_ == Pool::kMax ? -std::numeric_limits<double>::infinity() : 0.0);
-  std::int64_t count = 0;
-  for (std::size_t p = first_part_[interval]; p < first_part_[interval + 1]; ++p) {
-    combine(edges_, 2 * p, total.data(), count);
-    for (std::int64_t run = parts_[p].first_run + 1; run < parts_[p].last_run; ++run) {
-      combine(runs_, static_cast<std::size_t>(run), total.data(), count);
-    }
-    if (parts_[p].last_run != parts_[p].first_run) {
-      combine(edges_, 2 * p + 1, total.data(), count);
-    }
+void Pooler::finish(Pool pool, const PoolSum& sum, float* values) {
+  for (const double value : sum.values) {
+    *values++ = sum.bases == 0
+                    ? 0.0f
+                    : static_cast<float>(
+                          pool == Pool::kMean ? value / static_cast<double>(sum.bases) : value);
   }
-  for (int c = 0; c < dim_; ++c) {
-    const double value = total[static_cast<std::size_t>(c)];
-    values[c] =
-        count == 0
-            ? 0.0f
-            : static_cast<float>(pool_ == Pool::kMean ? value / static_cast<double>(count) : value);
-  }
+}
+
+std::int64_t Pooler::result(std::size_t interval, float* values) const {
+  PoolSum sum;
+  add_to(interval, sum);
+  finish(pool_, sum, values);
+  return sum.bases;
 }
 
 std::uint64_t Pooler::memory(std::int64_t rows, std::int64_t intervals, int dim) {

@@ -23,6 +23,12 @@ struct PoolInterval {
   std::int64_t begin = 0, end = 0;
 };
 
+// What was pooled of the intervals of one row of the result.
+struct PoolSum {
+  std::vector<double> values;  // [dim]; empty: nothing yet
+  std::int64_t bases = 0;      // A, C, G and T among the rows
+};
+
 // Only rows whose token is A, C, G or T are pooled. Sums are taken in double over fixed runs of
 // kPoolRun rows (whole runs once for all intervals, and the parts of runs at the two ends of each
 // interval) and added up in the order of the rows.
@@ -34,10 +40,12 @@ class Pooler {
 
   // A block of Session::hidden. Safe from several threads.
   void add(std::int64_t first_row, int n, const float* values);
-  // A, C, G and T among the rows of an interval, once all rows are in.
-  std::int64_t bases(std::size_t interval) const;
-  // values[dim]; zeros where bases(interval) is 0.
-  void result(std::size_t interval, float* values) const;
+  // Once all rows are in: adds an interval to the sum, of other intervals or of other Poolers.
+  void add_to(std::size_t interval, PoolSum& sum) const;
+  // values[dim]; zeros where there is no base.
+  static void finish(Pool pool, const PoolSum& sum, float* values);
+  // Both for one interval alone. Returns its bases.
+  std::int64_t result(std::size_t interval, float* values) const;
 
   static std::uint64_t memory(std::int64_t rows, std::int64_t intervals, int dim);
 
@@ -52,7 +60,7 @@ class Pooler {
   };
   void accumulate(Sums& sums, std::size_t at, const Token* tokens, std::int64_t n,
                   const float* values) const;
-  void combine(const Sums& sums, std::size_t at, double* total, std::int64_t& bases) const;
+  void combine(const Sums& sums, std::size_t at, PoolSum& sum) const;
 
   std::span<const TokenView> sequences_;
   int dim_;

@@ -55,7 +55,7 @@ _m5() {
       ;;
     embed)
       options="$common $input --region --regions-file --output-fmt --per --window --step --features
-        --feature-type --layer --pool --dtype --context --dry-run --max-memory --residual
+        --feature-type --feature-name --layer --pool --dtype --context --dry-run --max-memory --residual
         --block-rows --no-header --no-PG"
       ;;
     train)

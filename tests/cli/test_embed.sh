@@ -161,6 +161,33 @@ same "GFF3, gzip" .out cds
 printf '##gff-version 3\nchr1\t.\tgene\t991\t1010\t.\t+\t.\tID=around\n' >around.gff
 ok "a feature around the origin" embed --no-header --circular --per feature --features around.gff g.fa
 equal "a feature around the origin" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'around\tchr1\t990\t1010\t+\t20')"
+cp .out around
+
+# Parts of one feature: as the mean of all their bases; at both ends of a circular record, as one
+# stretch around its origin.
+printf '##gff-version 3\nchr1\t.\tCDS\t401\t700\t.\t-\t0\tID=s;gene=abc\nchr2\t.\tCDS\t1\t9\t.\t-\t0\tlocus_tag=t\nchr1\t.\tCDS\t101\t130\t.\t-\t0\tID=s\n' >split.gff
+ok "split CDS" embed --no-header --per feature --features split.gff g.fa
+equal "split CDS: one row, at the place of its first part" "$(tail -n +2 .out | cut -f1-6 | head -n 1)" \
+  "$(printf 's\tchr1\t100\t700\t-\t330')"
+check "split CDS = mean of the bases of its parts" near \
+  <(awk -F'\t' '$1 == "chr1" && ($3 >= 100 && $3 < 130 || $3 >= 400 && $3 < 700)' bases |
+    awk -F'\t' '{ for (i = 7; i <= NF; ++i) s[i] += $i } END { for (i = 7; i <= NF; ++i) print s[i] / NR }') \
+  <(sed -n 2p .out | vector_of)
+equal "locus_tag names" "$(tail -n 1 .out | cut -f1)" t
+ok "--feature-name" embed --no-header --per feature --features split.gff --feature-name gene g.fa
+equal "--feature-name, where it is" "$(tail -n +2 .out | cut -f1 | paste -sd ' ')" "abc t"
+fails 3 "split.gff: no feature has the attribute 'product'" "an attribute of no feature" \
+  embed --per feature --features split.gff --feature-name product g.fa
+fails 2 "--feature-name needs --features" "--feature-name alone" embed --feature-name gene g.fa
+{ printf '##gff-version 3\nchr1\t.\tregion\t1\t1000\t.\t+\t.\tID=chr1;Is_circular=true\n'
+  printf 'chr1\t.\tCDS\t991\t1000\t.\t+\t0\tID=o\nchr1\t.\tCDS\t1\t10\t.\t+\t0\tID=o\n'
+} >origin.gff
+ok "Is_circular" embed --no-header --per feature --features origin.gff --feature-type CDS g.fa
+same "Is_circular: as --circular, and parts at both ends are one stretch" \
+  <(sed 's/^o/around/' .out) around
+ok "--linear" embed --no-header --linear --per feature --features origin.gff --feature-type CDS g.fa
+equal "--linear: two parts" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'o\tchr1\t0\t1000\t+\t20')"
+differ "--linear is heard before Is_circular" <(tail -n +2 .out | cut -f7-) <(tail -n +2 around | cut -f7-)
 
 # --- strands -----------------------------------------------------------------------------------------
 printf 'chr1\t10\t90\tplus\t0\t+\nchr1\t10\t90\tminus\t0\t-\n' >strands.bed

@@ -17,8 +17,8 @@ Outcome read(const fuzz::InputFile& file, int reader) {
   Outcome outcome;
   outcome.refusal = fuzz::refusal({ErrorKind::kInput, ErrorKind::kIo}, file.path(), [&] {
     outcome.features = reader == 0   ? read_bed(file.path())
-                       : reader == 1 ? read_features(file.path())
-                                     : read_features(file.path(), "CDS");
+                       : reader == 1 ? read_features(file.path()).features
+                                     : read_features(file.path(), {.type = "CDS"}).features;
     FUZZ_REQUIRE(!outcome.features.empty());
   });
   return outcome;
@@ -29,6 +29,29 @@ void check(const Feature& f) {
   FUZZ_REQUIRE(f.begin >= 0 && f.begin < f.end);
   FUZZ_REQUIRE(f.strand == '+' || f.strand == '-' || f.strand == '.');
   FUZZ_REQUIRE(f.line > 0);
+  FUZZ_REQUIRE(f.parts.size() != 1);
+  std::int64_t end = f.begin - 1;
+  for (const Interval& part : f.parts) {
+    FUZZ_REQUIRE(part.begin > end && part.begin < part.end);
+    end = part.end;
+  }
+  FUZZ_REQUIRE(f.parts.empty() || (f.parts.front().begin == f.begin && end == f.end));
+  for (const bool circular : {false, true}) {
+    std::vector<Interval> placed;
+    const std::int64_t length = f.begin + (f.end - f.begin + 2) / 2;
+    if (circular) {
+      fuzz::refusal({ErrorKind::kInput}, "f",
+                    [&] { placed = place_feature(f, "f", length, true); });
+    } else {
+      placed = place_feature(f, "f", f.end, false);
+    }
+    std::int64_t bases = 0;
+    for (std::size_t i = 0; i < placed.size(); ++i) {
+      bases += placed[i].end - placed[i].begin;
+      FUZZ_REQUIRE(i == 0 || placed[i].begin > placed[i - 1].end);
+    }
+    FUZZ_REQUIRE(bases <= (circular ? length : f.end));
+  }
 }
 
 }  // namespace

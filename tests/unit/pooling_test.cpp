@@ -86,8 +86,7 @@ TEST(Pooler, EqualsPlainSumsOverTheScoredRows) {
         }
       }
       float got[kDim];
-      pooler.result(i, got);
-      ASSERT_EQ(pooler.bases(i), count);
+      ASSERT_EQ(pooler.result(i, got), count);
       for (int c = 0; c < kDim; ++c) {
         const double want = count == 0            ? 0
                             : pool == Pool::kMean ? sum[c] / static_cast<double>(count)
@@ -112,6 +111,36 @@ TEST(Pooler, BitsDoNotDependOnOrderOrBlockSize) {
   }
 }
 
+// A row of several intervals, and of several sequences: as if they were one.
+TEST(Pooler, SumsOfSeveralIntervals) {
+  const World world(kLengths);
+  const std::vector<PoolInterval> parts = {
+      {4, 10, 400}, {4, 777, 790}, {5, 0, 300}, {4, 990, 1020}};
+  for (const Pool pool : {Pool::kMean, Pool::kMax}) {
+    Pooler pooler(world.views, parts, kDim, pool);
+    world.feed(pooler, 256, 1);
+    PoolSum sum;
+    double total[kDim] = {0, 0, 0};
+    float most[kDim] = {-9, -9, -9};
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      pooler.add_to(i, sum);
+      float one[kDim];
+      const auto bases = static_cast<double>(pooler.result(i, one));
+      for (int c = 0; c < kDim; ++c) {
+        total[c] += static_cast<double>(one[c]) * bases;
+        most[c] = std::max(most[c], one[c]);
+      }
+    }
+    float got[kDim];
+    Pooler::finish(pool, sum, got);
+    for (int c = 0; c < kDim; ++c) {
+      const double want = pool == Pool::kMean ? total[c] / static_cast<double>(sum.bases)
+                                              : static_cast<double>(most[c]);
+      EXPECT_NEAR(got[c], want, 1e-6);
+    }
+  }
+}
+
 TEST(Pooler, NoBaseGivesZeros) {
   const std::vector<Token> tokens(10, kTokenN);
   const std::vector<TokenView> views = {{tokens.data(), 10, false, 0}};
@@ -120,8 +149,7 @@ TEST(Pooler, NoBaseGivesZeros) {
     Pooler pooler(views, {{0, 2, 7}}, kDim, pool);
     pooler.add(0, 10, values.data());
     float got[kDim];
-    pooler.result(0, got);
-    EXPECT_EQ(pooler.bases(0), 0);
+    EXPECT_EQ(pooler.result(0, got), 0);
     for (const float value : got) EXPECT_EQ(value, 0.0f);
   }
 }
