@@ -58,9 +58,10 @@ void declare(CLI::App& app, EmbedArguments& a) {
                  "rows after so many blocks; 0: the embedding (default: the last)")
       ->option_text("INT")
       ->check(CLI::Range(0, 1000000));
-  app.add_option("--pool", a.units.pool, "mean (default) or max, over A, C, G and T")
-      ->option_text("mean|max")
-      ->check(CLI::IsMember({"mean", "max"}));
+  app.add_option("--pool", a.units.pool,
+                 "mean (default), max or std (standard deviation), over A, C, G and T")
+      ->option_text("mean|max|std")
+      ->check(CLI::IsMember({"mean", "max", "std"}));
   app.add_option("--dtype", a.dtype, "float32 (default) or float16")
       ->option_text("TYPE")
       ->check(CLI::IsMember({"float32", "float16"}));

@@ -140,7 +140,7 @@ std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>&
     pooled += sizeof(float) * static_cast<std::uint64_t>(dim_) *
               static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()));
   } else {
-    pooled += Pooler::memory(batch.rows, count, dim_);
+    pooled += Pooler::memory(batch.rows, count, dim_, pool());
   }
   const std::uint64_t before = written_;
   written_ = pooled + static_cast<std::uint64_t>(batch.rows) * sizeof(Token);
@@ -159,11 +159,14 @@ Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink&
   const InputBatch& in = result.batch;
   if (choice_.per == "base") {
     RowOrder order(dim_, rows_ahead(), base_rows(in, result.units, sink));
-    session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
-      check_finite(in, first, n, values);
-      order.add(first, n, values);
-      check();
-    });
+    session_.hidden(
+        in.views, std::span(&layer_, 1),
+        [&](int, std::int64_t first, int n, const float* values) {
+          check_finite(in, first, n, values);
+          order.add(first, n, values);
+          check();
+        },
+        [&] { order.give_up(); });
     return result;
   }
   std::vector<PoolInterval> intervals;

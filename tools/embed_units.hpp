@@ -26,7 +26,7 @@ struct EmbedUnits {
   std::int64_t window = 1000;  // nt
   std::int64_t step = 0;       // nt from one window to the next
   int layer = -1;              // -1: the last
-  std::string pool = "mean";   // "max"
+  std::string pool = "mean";   // "max", "std"
   std::string features;        // file
   FeatureOptions feature_options;
 };
@@ -97,7 +97,9 @@ class Embedder {
   void write(Embedded& embedded, EmbedSink& sink);
 
  private:
-  Pool pool() const { return choice_.pool == "max" ? Pool::kMax : Pool::kMean; }
+  Pool pool() const {
+    return choice_.pool == "max" ? Pool::kMax : choice_.pool == "std" ? Pool::kStd : Pool::kMean;
+  }
   std::vector<Interval> intervals_of(const InputRecord& record);
   std::uint64_t kept_memory(const std::vector<Unit>& units) const;
   std::int64_t rows_ahead() const;

@@ -53,6 +53,14 @@ class M5_API Session {
   // Values are not checked: extreme weights can give NaN.
   using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
   void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
+  // The same after several layers, strictly ascending, in one pass: all rows of one layer before
+  // those of the next. on_failure, when set, is called as soon as something throws, from any thread
+  // and maybe several times: for a sink whose calls wait for each other, as the rows that are left
+  // will not come. It must not throw.
+  using LayerSink =
+      std::function<void(int layer, std::int64_t first_row, int n, const float* values)>;
+  void hidden(std::span<const TokenView> sequences, std::span<const int> layers,
+              const LayerSink& sink, const std::function<void()>& on_failure = {});
 
   // Calls work(worker, task) for every task in [0, tasks), on the threads of the session.
   void for_each(std::int64_t tasks, const std::function<void(int worker, std::int64_t task)>& work);

@@ -233,22 +233,45 @@ void Encoder<T>::log_probs(Batch batch, std::span<const std::int64_t> rows, T* l
 
 template <class T>
 void Encoder<T>::hidden(Batch batch, int layer, const RowSink& sink) {
+  hidden(batch, {&layer, 1},
+         [&](int, std::int64_t first, int n, const T* values) { sink(first, n, values); });
+}
+
+namespace {
+// Whoever waits for rows that a tile which threw will not give.
+class WaitingSink final : public TileSum {
+ public:
+  explicit WaitingSink(const std::function<void()>& on_failure) : on_failure_(on_failure) {}
+  void give_up() noexcept override {
+    if (on_failure_) on_failure_();
+  }
+
+ private:
+  const std::function<void()>& on_failure_;
+};
+}  // namespace
+
+template <class T>
+void Encoder<T>::hidden(Batch batch, std::span<const int> layers, const LayerSink& sink,
+                        const std::function<void()>& on_failure) {
   Impl& m = *impl_;
   typename Impl::Pass pass(m, batch);
-  m.run(pass, layer, false);
-  const bool last = layer == m.config.layers;
+  WaitingSink waiting(on_failure);
   // In inference there is one stage: what the sweeps left is the stream after `layer` layers.
   const RowStore<T>& x = pass.stages[0];
-  m.for_tiles(pass, {}, [&](auto& w, const Tile& tile) {
-    for (TileBlocks b(pass.layout, tile, m.block); b.next();) {
-      const std::int64_t row = tile.first_row + b.start;
-      const T* values = x.read(row, b.n, w.x.data());
-      if (last) {
-        m.norm_rows(w.id, b.n, values, m.table.final_norm, w.h.data());
-        values = w.h.data();
+  m.run(pass, layers.back(), false, [&](int layer) {
+    if (!std::binary_search(layers.begin(), layers.end(), layer)) return;
+    m.for_tiles(pass, {&waiting}, [&](auto& w, const Tile& tile) {
+      for (TileBlocks b(pass.layout, tile, m.block); b.next();) {
+        const std::int64_t row = tile.first_row + b.start;
+        const T* values = x.read(row, b.n, w.x.data());
+        if (layer == m.config.layers) {
+          m.norm_rows(w.id, b.n, values, m.table.final_norm, w.h.data());
+          values = w.h.data();
+        }
+        sink(layer, row, b.n, values);
       }
-      sink(row, b.n, values);
-    }
+    });
   });
 }
 

@@ -46,6 +46,7 @@ class Encoder {
  public:
   using Batch = std::span<const TokenView>;
   using RowSink = std::function<void(std::int64_t first_row, int n, const T* values)>;
+  using LayerSink = std::function<void(int layer, std::int64_t first_row, int n, const T* values)>;
 
   // block_rows: a multiple of kRunRows, or 0 for the backend's choice. bf16_residual, in inference
   // only: the residual stream is rounded to bf16 between the sweeps, half the memory.
@@ -69,6 +70,8 @@ class Encoder {
                  const RowCounts& counts = {});
   // See Session::hidden.
   void hidden(Batch batch, int layer, const RowSink& sink);
+  void hidden(Batch batch, std::span<const int> layers, const LayerSink& sink,
+              const std::function<void()>& on_failure = {});
   ObjectiveResult evaluate(Batch batch, const Objective& objective, const RowCounts& counts = {});
   // Adds the gradient of loss_scale * sum of -log p(target) to gradient[table().total].
   // Needs training = true.

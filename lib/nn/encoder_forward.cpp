@@ -211,13 +211,17 @@ void Encoder<T>::Impl::layer_sweep(Pass& pass, int l) {
 }
 
 // Runs `whole` layers, and with next_keys the key half (and its convolution) of the one after them.
+// after, when set, is called when the residual stream is that after so many layers, 0 to `whole`.
 template <class T>
-void Encoder<T>::Impl::run(Pass& pass, int whole, bool next_keys) {
+void Encoder<T>::Impl::run(Pass& pass, int whole, bool next_keys,
+                           const std::function<void(int layers)>& after) {
   pass.key_layers = whole + next_keys;
   embed_sweep(pass);
+  if (after) after(0);
   for (int l = 0; l < pass.key_layers; ++l) {
     if (config.has_conv(l)) conv_sweep(pass, l);
     if (l < whole) layer_sweep(pass, l);
+    if (l < whole && after) after(l + 1);
     if (on_layer) on_layer(l + 1, pass.key_layers);
   }
 }

@@ -100,7 +100,8 @@ struct Encoder<T>::Impl {
   void embed_sweep(Pass& pass);
   void conv_sweep(Pass& pass, int l);
   void layer_sweep(Pass& pass, int l);  // query half and feed-forward of l, key half of l + 1
-  void run(Pass& pass, int whole, bool next_keys);
+  void run(Pass& pass, int whole, bool next_keys,
+           const std::function<void(int layers)>& after = {});
   std::function<void(int done, int of)> on_layer;  // may be empty
   void last_layer_log_probs(Pass& pass, std::span<const std::int64_t> rows, T* log_probs);
   // log_probs [rows.size()][4], in place, where the pass has counts.

@@ -1,7 +1,7 @@
 #include "nn/pooling.hpp"
 
 #include <algorithm>
-#include <chrono>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -9,9 +9,21 @@
 
 namespace m5 {
 
+namespace {
+
+// Of a sum of nothing.
+double empty_value(Pool pool) {
+  return pool == Pool::kMax ? -std::numeric_limits<double>::infinity() : 0.0;
+}
+
+// Doubles of one sum.
+int sum_width(Pool pool, int dim) { return pool == Pool::kStd ? 2 * dim : dim; }
+
+}  // namespace
+
 Pooler::Pooler(std::span<const TokenView> sequences, const std::vector<PoolInterval>& intervals,
                int dim, Pool pool)
-    : sequences_(sequences), dim_(dim), pool_(pool) {
+    : sequences_(sequences), dim_(dim), width_(sum_width(pool, dim)), pool_(pool) {
   std::int64_t rows = 0, runs = 0;
   for (const TokenView& view : sequences) {
     first_row_.push_back(rows);
@@ -33,8 +45,7 @@ Pooler::Pooler(std::span<const TokenView> sequences, const std::vector<PoolInter
   first_part_.push_back(parts_.size());
 
   const auto allocate = [&](Sums& sums, std::size_t count) {
-    sums.values.assign(count * static_cast<std::size_t>(dim),
-                       pool == Pool::kMax ? -std::numeric_limits<double>::infinity() : 0.0);
+    sums.values.assign(count * static_cast<std::size_t>(width_), empty_value(pool));
     sums.bases.assign(count, 0);
   };
   allocate(edges_, 2 * parts_.size());
@@ -70,18 +81,28 @@ Pooler::Pooler(std::span<const TokenView> sequences, const std::vector<PoolInter
   allocate(runs_, any_needed ? static_cast<std::size_t>(runs) : 0);
 }
 
+// Once for each sum.
 void Pooler::accumulate(Sums& sums, std::size_t at, const Token* tokens, std::int64_t n,
                         const float* values) const {
-  double* total = sums.values.data() + at * static_cast<std::size_t>(dim_);
-  for (std::int64_t i = 0; i < n; ++i, values += dim_) {
-    if (!is_base(tokens[i])) continue;
-    ++sums.bases[at];
-    if (pool_ == Pool::kMean) {
-      for (int c = 0; c < dim_; ++c) total[c] += static_cast<double>(values[c]);
-    } else {
-      for (int c = 0; c < dim_; ++c) total[c] = std::max(total[c], static_cast<double>(values[c]));
+  double* total = sums.values.data() + at * static_cast<std::size_t>(width_);
+  const auto for_bases = [&](const auto& take) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (!is_base(tokens[i])) continue;
+      const float* row = values + i * dim_;
+      for (int c = 0; c < dim_; ++c) take(c, static_cast<double>(row[c]));
     }
+  };
+  for (std::int64_t i = 0; i < n; ++i) sums.bases[at] += is_base(tokens[i]);
+  if (pool_ == Pool::kMax) {
+    for_bases([&](int c, double value) { total[c] = std::max(total[c], value); });
+    return;
   }
+  for_bases([&](int c, double value) { total[c] += value; });
+  if (pool_ != Pool::kStd || sums.bases[at] == 0) return;
+  const auto bases = static_cast<double>(sums.bases[at]);
+  for (int c = 0; c < dim_; ++c) total[c] /= bases;
+  double* squares = total + dim_;
+  for_bases([&](int c, double value) { squares[c] += (value - total[c]) * (value - total[c]); });
 }
 
 void Pooler::add(std::int64_t first_row, int n, const float* values) {
@@ -112,18 +133,30 @@ void Pooler::add(std::int64_t first_row, int n, const float* values) {
 }
 
 void Pooler::combine(const Sums& sums, std::size_t at, PoolSum& sum) const {
+  if (sums.bases[at] == 0) return;
+  const auto before = static_cast<double>(sum.bases), added = static_cast<double>(sums.bases[at]);
   sum.bases += sums.bases[at];
-  const double* other = sums.values.data() + at * static_cast<std::size_t>(dim_);
-  for (double& total : sum.values) {
-    total = pool_ == Pool::kMean ? total + *other : std::max(total, *other);
-    ++other;
+  const double* other = sums.values.data() + at * static_cast<std::size_t>(width_);
+  if (pool_ != Pool::kStd) {
+    for (double& total : sum.values) {
+      total = pool_ == Pool::kMean ? total + *other : std::max(total, *other);
+      ++other;
+    }
+    return;
+  }
+  double* mean = sum.values.data();
+  double* squares = mean + dim_;
+  const double share = added / (before + added);
+  for (int c = 0; c < dim_; ++c) {
+    const double apart = other[c] - mean[c];
+    mean[c] += apart * share;
+    squares[c] += other[dim_ + c] + apart * apart * before * share;
   }
 }
 
 void Pooler::add_to(std::size_t interval, PoolSum& sum) const {
   if (sum.values.empty()) {
-    sum.values.assign(static_cast<std::size_t>(dim_),
-                      pool_ == Pool::kMax ? -std::numeric_limits<double>::infinity() : 0.0);
+    sum.values.assign(static_cast<std::size_t>(width_), empty_value(pool_));
   }
   for (std::size_t p = first_part_[interval]; p < first_part_[interval + 1]; ++p) {
     combine(edges_, 2 * p, sum);
@@ -135,11 +168,14 @@ void Pooler::add_to(std::size_t interval, PoolSum& sum) const {
 }
 
 void Pooler::finish(Pool pool, const PoolSum& sum, float* values) {
-  for (const double value : sum.values) {
-    *values++ = sum.bases == 0
-                    ? 0.0f
-                    : static_cast<float>(
-                          pool == Pool::kMean ? value / static_cast<double>(sum.bases) : value);
+  const std::size_t first = pool == Pool::kStd ? sum.values.size() / 2 : 0;
+  const auto bases = static_cast<double>(std::max<std::int64_t>(1, sum.bases));
+  for (std::size_t i = first; i < sum.values.size(); ++i) {
+    const double value = sum.values[i];
+    const double pooled = pool == Pool::kMean  ? value / bases
+                          : pool == Pool::kStd ? std::sqrt(value / bases)
+                                               : value;
+    *values++ = sum.bases == 0 ? 0.0f : static_cast<float>(pooled);
   }
 }
 
@@ -150,15 +186,16 @@ std::int64_t Pooler::result(std::size_t interval, float* values) const {
   return sum.bases;
 }
 
-std::uint64_t Pooler::memory(std::int64_t rows, std::int64_t intervals, int dim) {
+std::uint64_t Pooler::memory(std::int64_t rows, std::int64_t intervals, int dim, Pool pool) {
   const auto runs = static_cast<std::uint64_t>(rows / kPoolRun + 1);
-  const std::uint64_t sum = sizeof(double) * static_cast<std::uint64_t>(dim) + 16;
+  const std::uint64_t sum = sizeof(double) * static_cast<std::uint64_t>(sum_width(pool, dim)) + 16;
   return (runs + 2 * static_cast<std::uint64_t>(intervals)) * (sum + 32);
 }
 
 void RowOrder::add(std::int64_t first_row, int n, const float* values) {
   std::unique_lock lock(mutex_);
-  written_.wait_for(lock, std::chrono::seconds(1), [&] { return first_row < next_ + ahead_; });
+  written_.wait(lock, [&] { return given_up_ || first_row < next_ + ahead_; });
+  if (given_up_) return;
   if (first_row != next_) {
     early_.emplace(first_row,
                    std::vector<float>(values, values + static_cast<std::int64_t>(n) * dim_));
@@ -172,6 +209,12 @@ void RowOrder::add(std::int64_t first_row, int n, const float* values) {
     next_ += rows;
     it = early_.erase(it);
   }
+  written_.notify_all();
+}
+
+void RowOrder::give_up() noexcept {
+  std::lock_guard lock(mutex_);
+  given_up_ = true;
   written_.notify_all();
 }
 

@@ -131,14 +131,24 @@ void Session::log_probs(std::span<const TokenView> sequences, std::span<const st
 }
 
 void Session::hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink) {
-  if (layer < 0 || layer > impl_->config.layers) {
-    throw Error(ErrorKind::kUsage, "layer " + std::to_string(layer) +
-                                       " does not exist: the model has 0.." +
-                                       std::to_string(impl_->config.layers));
+  if (!sink) misuse("hidden: no sink");
+  hidden(sequences, {&layer, 1},
+         [&](int, std::int64_t first, int n, const float* values) { sink(first, n, values); });
+}
+
+void Session::hidden(std::span<const TokenView> sequences, std::span<const int> layers,
+                     const LayerSink& sink, const std::function<void()>& on_failure) {
+  if (layers.empty()) misuse("hidden: no layers given");
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i] < 0 || layers[i] > impl_->config.layers) {
+      misuse("layer " + std::to_string(layers[i]) + " does not exist: the model has 0.." +
+             std::to_string(impl_->config.layers));
+    }
+    if (i > 0 && layers[i] <= layers[i - 1]) misuse("hidden: layers are strictly ascending");
   }
   check_sequences(sequences);
   if (!sink) misuse("hidden: no sink");
-  impl_->encoder.hidden(sequences, layer, sink);
+  impl_->encoder.hidden(sequences, layers, sink, on_failure);
 }
 
 void Session::for_each(std::int64_t tasks,

@@ -107,6 +107,27 @@ for name in chr1:1000 chr2:300 chr3:2; do
 done
 ok "--pool max" embed --no-header --pool max g.fa
 check "max of the bases" near <(pool_of max chr2 0 300) <(awk '$1 == "chr2"' .out | vector_of)
+std_of() { # std_of NAME FROM TO: by two passes
+  awk -F'\t' -v name="$1" -v a="$2" -v b="$3" -v n=0 '$2 == name && $3 >= a && $3 < b && $6 == 1 {
+      for (i = 7; i <= NF; ++i) { v[n, i] = $i; m[i] += $i }
+      ++n; last = NF
+    }
+    END {
+      for (i = 7; i <= last; ++i) {
+        s = 0
+        for (j = 0; j < n; ++j) s += (v[j, i] - m[i] / n) ^ 2
+        printf "%.6f\n", sqrt(s / n)
+      }
+    }' bases
+}
+ok "--pool std" embed --no-header --pool std g.fa && cp .out std
+check "std of the bases" near <(std_of chr2 0 300) <(awk '$1 == "chr2"' std | vector_of)
+for run in "1 128" "2 384" "3 2048"; do
+  ok "--pool std, $run" embed --no-header --pool std -@ ${run% *} --block-rows ${run#* } g.fa
+  same "--pool std: -@, --block-rows $run" .out std
+done
+ok "--pool std of one base" embed --no-header --pool std --per window --window 1 g.fa chr3
+equal "--pool std of one base" "$(tail -n +2 .out | cut -f7- | tr '\t' '\n' | sort -u)" 0
 ok "windows" embed --no-header --per window --window 300 g.fa
 equal "windows" "$(tail -n +2 .out | cut -f1,3,4 | tr '\t\n' ': ')" \
   "chr1:0:300 chr1:300:600 chr1:600:900 chr1:900:1000 chr2:0:300 chr3:0:2 "
@@ -139,7 +160,9 @@ ok "-R, bases" embed --no-header --per base -O tsv -R regions.bed g.fa
 same "bases of regions: each once" <(tail -n +2 .out) \
   <(awk -F'\t' '$1 == "chr1" && $3 >= 50 && $3 < 200 || $1 == "chr2" && $3 >= 5 && $3 < 9' bases)
 printf '>n\nNNNN\n' >n.fa
+ok "only N" embed --no-header --pool std n.fa && cp .out n_std
 ok "only N" embed --no-header n.fa
+same "only N, --pool std" .out n_std
 equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\tn\t0\t4\t.\t0'; for _ in $(seq $dim); do printf '\t0'; done)"
 
 # --- features --------------------------------------------------------------------------------------

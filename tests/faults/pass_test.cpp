@@ -3,6 +3,7 @@
 
 #include "m5/error.hpp"
 #include "model_util.hpp"
+#include "nn/pooling.hpp"
 #include "tests/faults/idle_backend.hpp"
 #include "tests/faults/injection.hpp"
 
@@ -42,7 +43,17 @@ struct Work {
     if (pass == Pass::kTrain) {
       encoder.loss_and_gradient(batch.views, batch.objective, 1, gradient.data());
     } else if (pass == Pass::kEmbed) {
-      encoder.hidden(batch.views, 3, [](std::int64_t, int, const float*) {});
+      // The rows in their order, of which few may wait.
+      for (auto& rows : in_order) rows = std::make_unique<RowOrder>(8, 512, no_rows);
+      const int layers[] = {0, 3};
+      encoder.hidden(
+          batch.views, layers,
+          [&](int layer, std::int64_t first, int n, const float* values) {
+            in_order[layer == 3]->add(first, n, values);
+          },
+          [&] {
+            for (const auto& rows : in_order) rows->give_up();
+          });
     } else {
       encoder.log_probs(batch.views, batch.objective.rows, log_probs.data());
     }
@@ -55,6 +66,8 @@ struct Work {
       std::vector<float>(static_cast<std::size_t>(total));
   const Pass pass;
   Encoder<float> encoder;
+  static void no_rows(std::int64_t, int, const float*) {}
+  std::unique_ptr<RowOrder> in_order[2];
   std::vector<double> gradient = std::vector<double>(static_cast<std::size_t>(total));
   std::vector<float> log_probs = std::vector<float>(4 * batch.objective.rows.size());
 };

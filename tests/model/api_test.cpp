@@ -112,6 +112,19 @@ TEST_F(Api, LayersAndSinks) {
     });
   }
   expect_misuse("no sink", [&] { session.hidden({&one, 1}, 1, {}); });
+  using Layers = std::vector<int>;
+  const auto refuses_layers = [&](const std::string& what, const Layers& layers) {
+    expect_misuse(what, [&] {
+      session.hidden({&one, 1}, layers,
+                     [](int, std::int64_t, int, const float*) { ADD_FAILURE(); });
+    });
+  };
+  refuses_layers("no layers", {});
+  refuses_layers("layer 3", {0, 3});
+  refuses_layers("layer -1", {-1, 0});
+  refuses_layers("ascending", {1, 0});
+  refuses_layers("ascending", {1, 1});
+  expect_misuse("no sink", [&] { session.hidden({&one, 1}, Layers{1}, {}); });
 }
 
 TEST_F(Api, MemoryOfImpossibleSizes) {

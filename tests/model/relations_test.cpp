@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "model_util.hpp"
 
@@ -76,6 +77,34 @@ TEST(Relations, BlockRowsChangeNothing) {
       TestModel<float> model(config, parameters, cpu(2, bf16), false, block);
       EXPECT_EQ(model.log_probs(batch), log_probs) << block;
       EXPECT_EQ(model.hidden(batch, 2), hidden) << block;
+    }
+  }
+}
+
+TEST(Relations, SeveralLayersInOnePassAreThoseOfOneEach) {
+  const Records records;
+  const auto batch = records.batch();
+  const ModelConfig config = conv_config();
+  const auto parameters = random_parameters(config, 6);
+  TestModel<float> model(config, parameters, cpu(2));
+  for (const std::vector<int>& layers :
+       {std::vector<int>{0, 1, 2, 3}, {0, 2}, {1}, {1, 3}, {3}, {0, 1}}) {
+    std::vector<std::vector<float>> got(4);
+    std::mutex mutex;
+    int latest = 0;
+    model.encoder.hidden(
+        batch, layers, [&](int layer, std::int64_t first, int n, const float* values) {
+          const std::lock_guard lock(mutex);
+          EXPECT_GE(layer, latest);
+          latest = layer;
+          auto& rows = got[static_cast<std::size_t>(layer)];
+          rows.resize(static_cast<std::size_t>(TestModel<float>::row_count(batch) * model.dim));
+          std::copy_n(values, std::int64_t{n} * model.dim, rows.data() + first * model.dim);
+        });
+    for (int layer = 0; layer < 4; ++layer) {
+      const bool asked = std::binary_search(layers.begin(), layers.end(), layer);
+      EXPECT_EQ(got[static_cast<std::size_t>(layer)],
+                asked ? model.hidden(batch, layer) : std::vector<float>());
     }
   }
 }
