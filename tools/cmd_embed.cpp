@@ -6,8 +6,7 @@
 // takes the place of the record: its pooled row, the windows from its start on, its bases. Regions
 // stay separate rows in the order they were given, but for --per base, where they are merged.
 // Features come in the order of their file, of several parts as one row, and one that runs past the
-// end of a circular record wraps. The model reads the forward strand; the strand column repeats the
-// annotation.
+// end of a circular record wraps.
 #include <utility>
 
 #include "base/memory.hpp"
@@ -40,9 +39,10 @@ void declare(CLI::App& app, EmbedArguments& a) {
                  "npy (with FILE.tsv beside it), npz or tsv (default: by the name of -o)")
       ->option_text("npy|npz|tsv")
       ->check(CLI::IsMember({"npy", "npz", "tsv"}));
-  app.add_option("--per", a.units.per, "one row per record (default), window, base or feature")
+  app.add_option("--per", a.units.per,
+                 "one row per record (default), window, base, feature or file")
       ->option_text("UNIT")
-      ->check(CLI::IsMember({"record", "window", "base", "feature"}));
+      ->check(CLI::IsMember({"record", "window", "base", "feature", "file"}));
   add_size(app, "--window", a.units.window, "nt of a window (default 1000)", 1);
   add_size(app, "--step", a.units.step, "nt from one window to the next (default: the window)", 1);
   app.add_option("--features", a.units.features,
@@ -54,6 +54,11 @@ void declare(CLI::App& app, EmbedArguments& a) {
   app.add_option("--feature-name", a.units.feature_options.name_attribute,
                  "what names a GFF3 feature (default: ID, then locus_tag, then Name)")
       ->option_text("ATTRIBUTE");
+  app.add_option("--strand", a.units.strand,
+                 "forward; both: the mean of a row and its reverse complement's; feature: as the "
+                 "feature is read (default: feature with --per feature, else both)")
+      ->option_text("forward|both|feature")
+      ->check(CLI::IsMember({"forward", "both", "feature"}));
   app.add_option("--layer", a.units.layer,
                  "rows after so many blocks; 0: the embedding (default: the last)")
       ->option_text("INT")
@@ -85,6 +90,8 @@ void check(const CLI::App& app, EmbedArguments& a) {
   if (a.units.per == "base" && app.count("--pool") > 0) {
     refuse("--per base pools nothing: no --pool");
   }
+  if (a.units.strand == "feature" && !features) refuse("--strand feature goes with --per feature");
+  if (a.units.strand.empty()) a.units.strand = features ? "feature" : "both";
   if (a.units.step == 0) a.units.step = a.units.window;
   if (a.format.empty()) {
     if (a.units.per == "base" && a.common.output == "-") {
@@ -101,6 +108,7 @@ std::vector<std::string> header_of(const EmbedArguments& a, const Model& model, 
     settings +=
         " window=" + std::to_string(a.units.window) + " step=" + std::to_string(a.units.step);
   }
+  settings += " strand=" + a.units.strand;
   settings += " layer=" + std::to_string(a.units.layer < 0 ? model.config.layers : a.units.layer);
   if (a.units.per != "base") settings += " pool=" + a.units.pool;
   settings += " dtype=" + a.dtype;
@@ -121,12 +129,15 @@ int cmd_embed(int argc, char** argv) {
   InputPlan plan = open_input(a.input, a.common,
                               {{"the table beside it", table ? a.common.output + ".tsv" : ""}},
                               {{"--features", a.units.features}});
+  if (a.units.per == "file" && !plan.regions.empty()) {
+    throw Error(ErrorKind::kUsage, "--per file takes no regions: a row is of the whole file");
+  }
   if (a.units.per == "feature" && !plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
   }
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
-  FeatureTable features(a.units);
+  FeatureTable features(a.units.features, a.units.feature_options);
   a.common.circular_names = features.circular();
   if (a.units.per == "feature" && can_be_read_twice(plan.files)) {
     std::vector<Unit> units;
@@ -152,7 +163,9 @@ int cmd_embed(int argc, char** argv) {
   sink_options.dim = model.config.dim;
   sink_options.float16 = a.dtype == "float16";
   sink_options.header = header_of(a, model, argc, argv);
-  Embedder embedder(a.units, session, selector, features, embed_row_memory(a.format, sink_options));
+  sink_options.files = plan.files;
+  Embedder embedder(a.units, plan.files, session, selector, features,
+                    embed_row_memory(a.format, sink_options));
   std::function<bool(const std::string&)> keep;
   if (!selector.empty() || a.units.per == "feature") {
     keep = [&embedder](const std::string& name) { return embedder.wants(name); };
@@ -165,7 +178,8 @@ int cmd_embed(int argc, char** argv) {
   if (a.common.dry_run) {
     DryRun dry(a.common, session);
     for (InputBatch batch; reader.next(batch);) {
-      dry.add(batch, embedder.memory(batch, embedder.units_of(batch)), 1);
+      const std::vector<Unit> units = embedder.units_of(batch);
+      dry.add(batch, embedder.memory(batch, units), embedder.passes(units));
     }
     dry.print([&](std::span<const TokenView> sequences) {
       session.hidden(sequences, embedder.layer(), [](std::int64_t, int, const float*) {});
@@ -179,10 +193,12 @@ int cmd_embed(int argc, char** argv) {
     std::vector<Unit> units = embedder.units_of(batch);
     require_memory(embedder.memory(batch, units), batch_name(batch));
     const std::int64_t rows = batch.rows;
-    std::int64_t shown = 0;  // of the rows
-    session.on_layer([&](int done, int of) {
+    const int passes = embedder.passes(units);
+    std::int64_t shown = 0, layers = 0;  // of the rows; of all passes
+    session.on_layer([&](int, int of) {
       pipeline.check();
-      progress.add(rows * done / of - std::exchange(shown, rows * done / of));
+      const std::int64_t now = rows * ++layers / (std::int64_t{of} * passes);
+      progress.add(now - std::exchange(shown, now));
     });
     Embedded embedded =
         embedder.compute(std::move(batch), std::move(units), *sink, [&] { pipeline.check(); });
@@ -192,6 +208,7 @@ int cmd_embed(int argc, char** argv) {
   };
   pipeline.run([&](InputBatch& batch) { return reader.next(batch); }, compute,
                [&](Embedded& embedded) { embedder.write(embedded, *sink); });
+  embedder.finish(*sink);
   selector.finish();
   if (a.units.per == "feature") features.write(*sink);
   sink->commit();

@@ -4,64 +4,11 @@
 #include <cmath>
 #include <utility>
 
+#include "data/tokenizer.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
-
-FeatureTable::FeatureTable(const EmbedUnits& choice) : path_(choice.features) {
-  if (choice.features.empty()) return;
-  FeatureFile file = read_features(choice.features, choice.feature_options);
-  features_ = std::move(file.features);
-  circular_ = std::move(file.circular);
-  taken_.assign(features_.size(), 0);
-  rows_.resize(features_.size());
-  bases_.resize(features_.size());
-  for (std::size_t i = 0; i < features_.size(); ++i) by_name_[features_[i].seqid].push_back(i);
-}
-
-void FeatureTable::units(const std::string& record, std::int64_t length, bool circular,
-                         std::int64_t sequence, std::vector<Unit>& units) {
-  const auto found = by_name_.find(record);
-  if (found == by_name_.end()) return;
-  for (const std::size_t i : found->second) {
-    Feature& feature = features_[i];
-    if (taken_[i] != 0) continue;
-    taken_[i] = 1;
-    const std::vector<Interval> parts = place_feature(feature, path_, length, circular);
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      // Whole times around the record change nothing.
-      const std::int64_t before = parts[p].begin / length * length;
-      units.push_back({{sequence, parts[p].begin - before, parts[p].end - before}, i, p > 0});
-    }
-    feature.begin = parts.front().begin;
-    feature.end = parts.back().end;
-  }
-}
-
-void FeatureTable::keep(const Unit& unit, std::int64_t bases, const std::vector<float>& values) {
-  rows_[unit.feature] = values;
-  bases_[unit.feature] = bases;
-}
-
-void FeatureTable::require_all() const {
-  for (std::size_t i = 0; i < features_.size(); ++i) {
-    if (taken_[i] != 0) continue;
-    throw Error(ErrorKind::kInput, path_ + ": line " + std::to_string(features_[i].line) +
-                                       ": no record '" + features_[i].seqid + "' in the input");
-  }
-}
-
-void FeatureTable::write(EmbedSink& sink) const {
-  require_all();
-  for (std::size_t i = 0; i < features_.size(); ++i) {
-    const Feature& feature = features_[i];
-    name_file(path_, [&] {
-      sink.add({feature.name, feature.seqid, feature.begin, feature.end, feature.strand, bases_[i]},
-               rows_[i].data());
-    });
-  }
-}
 
 namespace {
 
@@ -69,11 +16,37 @@ std::size_t sequence_of(const Unit& unit) {
   return static_cast<std::size_t>(unit.interval.sequence);
 }
 
+// The same positions of the reverse complement.
+PoolInterval mirrored(PoolInterval interval, std::int64_t length) {
+  const std::int64_t around = interval.end > length ? length : 0;
+  return {interval.sequence, length - interval.end + around, length - interval.begin + around};
+}
+
+// The first row of every sequence of a batch.
+std::vector<std::int64_t> first_rows(const InputBatch& batch) {
+  std::vector<std::int64_t> first;
+  std::int64_t rows = 0;
+  for (const TokenView& view : batch.views) {
+    first.push_back(rows);
+    rows += view.length;
+  }
+  return first;
+}
+
+std::int64_t positions(const std::vector<Unit>& units) {
+  std::int64_t count = 0;
+  for (const Unit& unit : units) count += unit.interval.end - unit.interval.begin;
+  return count;
+}
+
 }  // namespace
 
-Embedder::Embedder(const EmbedUnits& choice, Session& session, RegionSelector& selector,
-                   FeatureTable& features, std::uint64_t row_memory)
+Embedder::Embedder(const EmbedUnits& choice, const std::vector<std::string>& files,
+                   Session& session, RegionSelector& selector, FeatureTable& features,
+                   std::uint64_t row_memory)
     : choice_(choice),
+      files_(files),
+      samples_(sample_names(files)),
       session_(session),
       selector_(selector),
       features_(features),
@@ -135,16 +108,22 @@ std::uint64_t Embedder::kept_memory(const std::vector<Unit>& units) const {
 std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>& units) {
   kept_ += kept_memory(units);
   const auto count = static_cast<std::int64_t>(units.size());
-  std::uint64_t pooled = static_cast<std::uint64_t>(count) * (sizeof(Unit) + sizeof(PoolInterval));
+  const std::uint64_t listed =
+      static_cast<std::uint64_t>(count) * (sizeof(Unit) + sizeof(PoolInterval)) +
+      static_cast<std::uint64_t>(batch.rows) * sizeof(Token);
+  std::uint64_t pooled = 0;
   if (choice_.per == "base") {
-    pooled += sizeof(float) * static_cast<std::uint64_t>(dim_) *
-              static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()));
+    const std::int64_t held = choice_.strand == "both" ? positions(units) : 0;
+    pooled = sizeof(float) * static_cast<std::uint64_t>(dim_) *
+             static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()) + held);
   } else {
-    pooled += Pooler::memory(batch.rows, count, dim_, pool());
+    pooled =
+        static_cast<std::uint64_t>(passes(units)) * Pooler::memory(batch.rows, count, dim_, pool());
   }
   const std::uint64_t before = written_;
-  written_ = pooled + static_cast<std::uint64_t>(batch.rows) * sizeof(Token);
-  return run_memory_.with(batch, pooled + before + kept_);
+  // Rows of bases have been written by then.
+  written_ = listed + (choice_.per == "base" ? 0 : pooled);
+  return run_memory_.with(batch, listed + pooled + before + kept_);
 }
 
 // Of the rows that --per base writes: a tile of the encoder for each worker.
@@ -152,60 +131,157 @@ std::int64_t Embedder::rows_ahead() const {
   return std::int64_t{kernels::kTileRows} * session_.threads();
 }
 
+bool Embedder::reads(const Unit& unit, bool reverse) const {
+  if (choice_.strand == "forward") return !reverse;
+  return choice_.strand == "both" || unit.strand == '.' || (unit.strand == '-') == reverse;
+}
+
+int Embedder::passes(const std::vector<Unit>& units) const {
+  int count = 0;
+  for (const bool reverse : {false, true}) {
+    count += std::any_of(units.begin(), units.end(),
+                         [&](const Unit& unit) { return reads(unit, reverse); });
+  }
+  return count;
+}
+
+void Embedder::hidden(InputBatch& batch, bool reverse, const Session::RowSink& rows,
+                      const std::function<void()>& on_failure) {
+  const auto turn = [&] {
+    if (!reverse) return;
+    for (InputRecord& record : batch.records) reverse_complement(record.tokens);
+  };
+  turn();
+  session_.hidden(
+      batch.views, std::span(&layer_, 1),
+      [&](int, std::int64_t first, int n, const float* values) {
+        check_finite(batch, reverse, first, n, values);
+        rows(first, n, values);
+      },
+      on_failure);
+  turn();
+}
+
 Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
                            const std::function<void()>& check) {
-  Embedded result{std::move(batch), std::move(units), nullptr};
-  if (result.units.empty()) return result;
-  const InputBatch& in = result.batch;
+  Embedded result{std::move(batch), std::move(units), {}};
   if (choice_.per == "base") {
-    RowOrder order(dim_, rows_ahead(), base_rows(in, result.units, sink));
-    session_.hidden(
-        in.views, std::span(&layer_, 1),
-        [&](int, std::int64_t first, int n, const float* values) {
-          check_finite(in, first, n, values);
-          order.add(first, n, values);
-          check();
-        },
-        [&] { order.give_up(); });
+    if (!result.units.empty()) compute_bases(result, sink, check);
     return result;
   }
-  std::vector<PoolInterval> intervals;
-  intervals.reserve(result.units.size());
-  for (const Unit& unit : result.units) intervals.push_back(unit.interval);
-  result.pooler = std::make_unique<Pooler>(in.views, intervals, dim_, pool());
-  session_.hidden(in.views, layer_, [&](std::int64_t first, int n, const float* values) {
-    check_finite(in, first, n, values);
-    result.pooler->add(first, n, values);
-    check();
-  });
+  const InputBatch& in = result.batch;
+  for (const bool reverse : {false, true}) {
+    std::vector<PoolInterval> intervals;
+    for (const Unit& unit : result.units) {
+      if (!reads(unit, reverse)) continue;
+      intervals.push_back(reverse ? mirrored(unit.interval, in.views[sequence_of(unit)].length)
+                                  : unit.interval);
+    }
+    if (intervals.empty()) continue;
+    Pooler& pooler =
+        *(result.poolers[reverse] = std::make_unique<Pooler>(in.views, intervals, dim_, pool()));
+    hidden(result.batch, reverse, [&](std::int64_t first, int n, const float* values) {
+      pooler.add(first, n, values);
+      check();
+    });
+  }
   return result;
 }
 
-void Embedder::write(Embedded& embedded, EmbedSink& sink) {
-  if (!embedded.pooler) return;
-  std::vector<float> values(static_cast<std::size_t>(dim_));
-  EmbedRow row;
-  for (std::size_t i = 0; i < embedded.units.size();) {
-    const Unit& unit = embedded.units[i];
-    PoolSum sum;
-    do {
-      embedded.pooler->add_to(i++, sum);
-    } while (i < embedded.units.size() && embedded.units[i].joined);
-    Pooler::finish(pool(), sum, values.data());
-    row.bases = sum.bases;
-    if (choice_.per == "feature") {
-      features_.keep(unit, row.bases, values);
-      continue;
+// The rows of the forward strand are written as they come, those of the reverse strand are held
+// until then.
+void Embedder::compute_bases(Embedded& embedded, EmbedSink& sink,
+                             const std::function<void()>& check) {
+  InputBatch& in = embedded.batch;
+  const std::vector<Unit>& units = embedded.units;
+  std::vector<float> reverse;
+  if (choice_.strand == "both") {
+    const std::vector<std::int64_t> first_row = first_rows(in);
+    std::vector<std::int64_t> place;  // of the first row of each unit
+    std::int64_t rows = 0;
+    for (const Unit& unit : units) {
+      place.push_back(rows);
+      rows += unit.interval.end - unit.interval.begin;
     }
-    const InputRecord& record = embedded.batch.records[sequence_of(unit)];
-    if (row.name != record.name) row.name = row.sequence = record.name;
-    row.begin = unit.interval.begin;
-    row.end = unit.interval.end;
-    name_file(record.file, [&] { sink.add(row, values.data()); });
+    reverse.resize(static_cast<std::size_t>(rows * dim_));
+    hidden(in, true, [&](std::int64_t first, int n, const float* values) {
+      auto s = std::upper_bound(first_row.begin(), first_row.end(), first) - first_row.begin() - 1;
+      for (std::int64_t row = first; row < first + n; ++row, values += dim_) {
+        const auto of = [&] { return static_cast<std::size_t>(s); };
+        while (row >= first_row[of()] + in.views[of()].length) ++s;
+        const std::int64_t position = first_row[of()] + in.views[of()].length - 1 - row;
+        const auto after = std::partition_point(units.begin(), units.end(), [&](const Unit& unit) {
+          return unit.interval.sequence < s ||
+                 (unit.interval.sequence == s && unit.interval.begin <= position);
+        });
+        if (after == units.begin()) continue;
+        const PoolInterval& unit = (after - 1)->interval;
+        if (unit.sequence != s || position >= unit.end) continue;
+        const std::int64_t at =
+            place[static_cast<std::size_t>(after - 1 - units.begin())] + position - unit.begin;
+        std::copy_n(values, dim_, reverse.begin() + at * dim_);
+      }
+      check();
+    });
   }
+  RowOrder order(dim_, rows_ahead(), base_rows(in, units, reverse, sink));
+  const auto row = [&](std::int64_t first, int n, const float* values) {
+    order.add(first, n, values);
+    check();
+  };
+  hidden(in, false, row, [&] { order.give_up(); });
 }
 
-void Embedder::check_finite(const InputBatch& batch, std::int64_t first_row, int n,
+void Embedder::write(Embedded& embedded, EmbedSink& sink) {
+  std::size_t next[2] = {0, 0};  // of the intervals of each strand
+  for (const Unit& unit : embedded.units) {
+    if (choice_.per == "base") return;
+    const InputRecord& record = embedded.batch.records[sequence_of(unit)];
+    const bool by_file = choice_.per == "file";
+    if (by_file ? open_ && row_.file != record.file_index : !unit.joined) write_row(sink);
+    if (!open_) {
+      open_ = true;
+      feature_ = unit.feature;
+      row_.file = record.file_index;
+      if (by_file) {
+        row_.name = samples_[static_cast<std::size_t>(row_.file)];
+        row_.sequence = ".";
+        row_.begin = row_.end = 0;
+      } else if (choice_.per != "feature") {
+        if (row_.name != record.name) row_.name = row_.sequence = record.name;
+        row_.begin = unit.interval.begin;
+        row_.end = unit.interval.end;
+      }
+    }
+    if (by_file) row_.end += unit.interval.end;
+    for (const bool reverse : {false, true}) {
+      if (reads(unit, reverse)) embedded.poolers[reverse]->add_to(next[reverse]++, sums_[reverse]);
+    }
+  }
+  if (choice_.per != "file") write_row(sink);
+}
+
+void Embedder::finish(EmbedSink& sink) { write_row(sink); }
+
+void Embedder::write_row(EmbedSink& sink) {
+  if (!std::exchange(open_, false)) return;
+  std::vector<float> values, other(static_cast<std::size_t>(dim_));
+  for (PoolSum& sum : sums_) {
+    if (sum.values.empty()) continue;
+    row_.bases = sum.bases;
+    Pooler::finish(pool(), sum, other.data());
+    sum = PoolSum{};
+    if (values.empty()) {
+      values = other;
+      continue;
+    }
+    for (std::size_t c = 0; c < values.size(); ++c) values[c] = 0.5f * (values[c] + other[c]);
+  }
+  if (choice_.per == "feature") return features_.keep(feature_, row_, values);
+  name_file(files_[static_cast<std::size_t>(row_.file)], [&] { sink.add(row_, values.data()); });
+}
+
+void Embedder::check_finite(const InputBatch& batch, bool reverse, std::int64_t first_row, int n,
                             const float* values) const {
   const float* const end = values + static_cast<std::int64_t>(n) * dim_;
   const float* const bad = std::find_if(values, end, [](float v) { return !std::isfinite(v); });
@@ -213,6 +289,7 @@ void Embedder::check_finite(const InputBatch& batch, std::int64_t first_row, int
   std::int64_t position = first_row + (bad - values) / dim_;
   std::size_t record = 0;
   while (position >= batch.views[record].length) position -= batch.views[record++].length;
+  if (reverse) position = batch.views[record].length - 1 - position;
   throw Error(ErrorKind::kNumeric, batch.records[record].file + ": record '" +
                                        batch.records[record].name + "': position " +
                                        std::to_string(position + 1) +
@@ -221,33 +298,30 @@ void Embedder::check_finite(const InputBatch& batch, std::int64_t first_row, int
 
 // Units are whole records or regions, ascending; a row for every position in them.
 RowOrder::Sink Embedder::base_rows(const InputBatch& batch, const std::vector<Unit>& units,
-                                   EmbedSink& sink) const {
-  std::vector<std::int64_t> first_row;
-  std::int64_t rows = 0;
-  for (const TokenView& view : batch.views) {
-    first_row.push_back(rows);
-    rows += view.length;
-  }
-  return
-      [&batch, &units, &sink, first_row = std::move(first_row), dim = dim_, next = std::size_t{0},
-       row = EmbedRow()](std::int64_t first, int n, const float* values) mutable {
-        for (int i = 0; i < n; ++i, values += dim) {
-          while (next < units.size() &&
-                 first + i >= first_row[sequence_of(units[next])] + units[next].interval.end) {
-            ++next;
-          }
-          if (next == units.size()) return;
-          const std::size_t sequence = sequence_of(units[next]);
-          const std::int64_t position = first + i - first_row[sequence];
-          if (position < units[next].interval.begin) continue;
-          const InputRecord& record = batch.records[sequence];
-          if (row.name != record.name) row.name = row.sequence = record.name;
-          row.begin = position;
-          row.end = position + 1;
-          row.bases = is_base(batch.views[sequence].tokens[position]) ? 1 : 0;
-          name_file(record.file, [&] { sink.add(row, values); });
-        }
-      };
+                                   const std::vector<float>& reverse, EmbedSink& sink) const {
+  std::vector<float> both(reverse.empty() ? 0 : static_cast<std::size_t>(dim_));
+  return [&batch, &units, &sink, first_row = first_rows(batch), dim = dim_, next = std::size_t{0},
+          row = EmbedRow(), other = reverse.data(),
+          both = std::move(both)](std::int64_t first, int n, const float* values) mutable {
+    for (int i = 0; i < n; ++i, values += dim) {
+      while (next < units.size() &&
+             first + i >= first_row[sequence_of(units[next])] + units[next].interval.end) {
+        ++next;
+      }
+      if (next == units.size()) return;
+      const std::size_t sequence = sequence_of(units[next]);
+      const std::int64_t position = first + i - first_row[sequence];
+      if (position < units[next].interval.begin) continue;
+      const InputRecord& record = batch.records[sequence];
+      if (row.name != record.name) row.name = row.sequence = record.name;
+      row.file = record.file_index;
+      row.begin = position;
+      row.end = position + 1;
+      row.bases = is_base(batch.views[sequence].tokens[position]) ? 1 : 0;
+      for (std::size_t c = 0; c < both.size(); ++c) both[c] = 0.5f * (values[c] + *other++);
+      name_file(record.file, [&] { sink.add(row, both.empty() ? values : both.data()); });
+    }
+  };
 }
 
 }  // namespace m5

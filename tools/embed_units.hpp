@@ -2,12 +2,9 @@
 // the model with its pooling, and the writing.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -16,13 +13,15 @@
 #include "m5/session.hpp"
 #include "nn/pooling.hpp"
 #include "sinks/embed_sink.hpp"
+#include "tools/feature_table.hpp"
 #include "tools/input.hpp"
 #include "tools/run_memory.hpp"
 
 namespace m5 {
 
 struct EmbedUnits {
-  std::string per = "record";  // "window", "base", "feature"
+  std::string per = "record";  // "window", "base", "feature", "file"
+  std::string strand;          // "forward", "both", "feature"
   std::int64_t window = 1000;  // nt
   std::int64_t step = 0;       // nt from one window to the next
   int layer = -1;              // -1: the last
@@ -31,61 +30,29 @@ struct EmbedUnits {
   FeatureOptions feature_options;
 };
 
-// A row of the result to be: an interval of a record of the batch.
-struct Unit {
-  PoolInterval interval;
-  std::size_t feature = 0;  // in the file of features
-  bool joined = false;      // to the one before: another part of its feature
-};
-
-// Features by the name of their record, and the rows found for them. Throws Error(kInput) if there
-// are none, and as read_features. units() and keep() may run on different threads.
-class FeatureTable {
- public:
-  explicit FeatureTable(const EmbedUnits& choice);
-
-  // Sequences that the file calls circular.
-  const std::set<std::string>& circular() const { return circular_; }
-  bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
-  // Adds the units of this record; of records of one name the first counts.
-  void units(const std::string& record, std::int64_t length, bool circular, std::int64_t sequence,
-             std::vector<Unit>& units);
-  void keep(const Unit& unit, std::int64_t bases, const std::vector<float>& values);
-  const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
-  // Throws Error(kInput) if a feature's record never came.
-  void require_all() const;
-  void start_over() { std::fill(taken_.begin(), taken_.end(), 0); }  // the records come once more
-  // All rows in the order of the file, after require_all().
-  void write(EmbedSink& sink) const;
-
- private:
-  std::string path_;
-  std::vector<Feature> features_;
-  std::set<std::string> circular_;
-  std::map<std::string, std::vector<std::size_t>> by_name_;
-  std::vector<char> taken_;  // its record has come
-  std::vector<std::vector<float>> rows_;
-  std::vector<std::int64_t> bases_;
-};
-
 // A batch that went through the model, on its way to be written.
 struct Embedded {
   InputBatch batch;
   std::vector<Unit> units;
-  std::unique_ptr<Pooler> pooler;  // none with --per base, whose rows are written as they come
+  // Of the forward and of the reverse strand: null where no unit asks for it, and with --per base,
+  // whose rows are written as they come.
+  std::unique_ptr<Pooler> poolers[2];
 };
 
 class Embedder {
  public:
-  // row_memory: bytes the sink keeps of a row until the end. The references must stay.
-  Embedder(const EmbedUnits& choice, Session& session, RegionSelector& selector,
-           FeatureTable& features, std::uint64_t row_memory);
+  // files: of the input. row_memory: bytes the sink keeps of a row until the end. The references
+  // must stay.
+  Embedder(const EmbedUnits& choice, const std::vector<std::string>& files, Session& session,
+           RegionSelector& selector, FeatureTable& features, std::uint64_t row_memory);
 
   int layer() const { return layer_; }
   bool wants(const std::string& record) const {
     return choice_.per == "feature" ? features_.wants(record) : selector_.wants(record);
   }
   std::vector<Unit> units_of(const InputBatch& batch);
+  // How often the batch goes through the model: once for each strand that a unit asks for.
+  int passes(const std::vector<Unit>& units) const;
   // Bytes the process takes while this batch is in the model, the one before it is written, and the
   // rows of all so far are kept. Once a batch, in their order.
   std::uint64_t memory(const InputBatch& batch, const std::vector<Unit>& units);
@@ -95,20 +62,29 @@ class Embedder {
   Embedded compute(InputBatch batch, std::vector<Unit> units, EmbedSink& sink,
                    const std::function<void()>& check);
   void write(Embedded& embedded, EmbedSink& sink);
+  void finish(EmbedSink& sink);  // after the last batch
 
  private:
+  // Rows of one strand of the batch, whose tokens are turned round meanwhile; as Session::hidden.
+  void hidden(InputBatch& batch, bool reverse, const Session::RowSink& rows,
+              const std::function<void()>& on_failure = {});
+  void compute_bases(Embedded& embedded, EmbedSink& sink, const std::function<void()>& check);
+  bool reads(const Unit& unit, bool reverse) const;
   Pool pool() const {
     return choice_.pool == "max" ? Pool::kMax : choice_.pool == "std" ? Pool::kStd : Pool::kMean;
   }
   std::vector<Interval> intervals_of(const InputRecord& record);
   std::uint64_t kept_memory(const std::vector<Unit>& units) const;
   std::int64_t rows_ahead() const;
-  void check_finite(const InputBatch& batch, std::int64_t first_row, int n,
+  void check_finite(const InputBatch& batch, bool reverse, std::int64_t first_row, int n,
                     const float* values) const;
   RowOrder::Sink base_rows(const InputBatch& batch, const std::vector<Unit>& units,
-                           EmbedSink& sink) const;
+                           const std::vector<float>& reverse, EmbedSink& sink) const;
+  void write_row(EmbedSink& sink);
 
   const EmbedUnits& choice_;
+  const std::vector<std::string>& files_;
+  const std::vector<std::string> samples_;  // their names in tables
   Session& session_;
   RegionSelector& selector_;
   FeatureTable& features_;
@@ -117,6 +93,11 @@ class Embedder {
   const int layer_, dim_;
   std::uint64_t kept_ = 0;     // bytes of the rows so far
   std::uint64_t written_ = 0;  // bytes of the batch before
+  // The row that is being put together.
+  bool open_ = false;
+  EmbedRow row_;
+  std::size_t feature_ = 0;
+  PoolSum sums_[2];  // of either strand
 };
 
 }  // namespace m5

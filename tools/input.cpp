@@ -161,7 +161,7 @@ bool BatchReader::next_record(InputRecord& record) {
       warned_u_ = true;
     }
     record.circular = is_circular(raw_, options_);
-    file_index_ = raw_.file_index;
+    record.file_index = raw_.file_index;
     if (raw_.bases.capacity() > kLongRecord) std::string().swap(raw_.bases);
     if (options_.context == "record" && keep_ && !keep_(record.name)) continue;
     return true;
@@ -175,20 +175,16 @@ bool BatchReader::next(InputBatch& batch) {
   std::int64_t size = 0;  // nt, and bytes of names
   for (;;) {
     if (!by_file && (size >= limits_.rows || batch.contexts >= limits_.contexts)) break;
-    if (!has_pending_) {
-      if (!next_record(pending_)) break;
-      pending_file_ = file_index_;
-    }
+    if (!has_pending_ && !next_record(pending_)) break;
     has_pending_ = true;
     const auto length = static_cast<std::int64_t>(pending_.tokens.size());
     // A name may be longer than its sequence, and is held in several places.
     size += length + static_cast<std::int64_t>(pending_.name.size());
     if (!batch.records.empty()) {
-      const bool full = by_file ? pending_file_ != batch_file_
+      const bool full = by_file ? pending_.file_index != batch.records.front().file_index
                                 : size > limits_.rows || batch.contexts >= limits_.contexts;
       if (full) break;
     }
-    batch_file_ = pending_file_;
     rows_ = batch.rows + length;
     if (by_file && check_ && rows_ / kCheckedRows != batch.rows / kCheckedRows) {
       check_(pending_.file + ": records up to '" + pending_.name + "'", rows_);

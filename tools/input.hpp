@@ -46,6 +46,7 @@ Topology topology_of(const CommonOptions& options);
 
 struct InputRecord {
   std::string file, name;
+  std::int64_t file_index = 0;  // of `file` in the list given to the reader
   std::vector<Token> tokens;
   BaseCounts counts;
   bool circular = false;
@@ -93,9 +94,7 @@ class BatchReader {
   InputRecord pending_;  // read, but belongs to the next batch
   bool has_pending_ = false;
   bool warned_u_ = false;
-  std::int64_t rows_ = 0;                             // of the batch so far
-  std::int64_t file_index_ = -1;                      // of the record read last
-  std::int64_t pending_file_ = -1, batch_file_ = -1;  // of pending_, and of the batch
+  std::int64_t rows_ = 0;  // of the batch so far
 };
 
 // The input plan of a command, after check_paths of all it writes (--output and more_outputs) and

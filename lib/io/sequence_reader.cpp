@@ -4,7 +4,6 @@
 #include <cctype>
 #include <cstdio>
 #include <cstring>
-#include <functional>
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
@@ -256,31 +255,12 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
 }
 
 void SequenceReader::note_name(const SequenceRecord& record) {
-  if (names_count_ == kMostNames) return;  // reads come in any number
-  const auto place = [this](std::uint64_t hash) -> std::uint64_t& {
-    std::size_t at = hash % names_.size();
-    while (names_[at] != 0 && names_[at] != hash) at = at + 1 == names_.size() ? 0 : at + 1;
-    return names_[at];
-  };
-  if (2 * names_count_ >= names_.size()) {
-    std::vector<std::uint64_t> old(names_.empty() ? 1024 : 2 * names_.size());
-    old.swap(names_);
-    for (const std::uint64_t hash : old) {
-      if (hash != 0) place(hash) = hash;
-    }
-  }
-  // Hashes, not names: a false alarm is one in 10^9.
-  const std::uint64_t hash = std::max<std::uint64_t>(1, std::hash<std::string>{}(record.name));
-  std::uint64_t& known = place(hash);
-  if (known == 0) {
-    known = hash;
-    ++names_count_;
-    return;
-  }
+  if (names_.size() == kMostNames || names_.insert(record.name))
+    return;  // reads come in any number
   log_warning(source_->path() + ": the name '" + record_name_ +
               "' occurs more than once; further duplicates are not reported");
   warned_duplicate_ = true;
-  std::vector<std::uint64_t>().swap(names_);
+  names_.clear();
 }
 
 bool SequenceReader::next(SequenceRecord& record) {
@@ -291,6 +271,7 @@ bool SequenceReader::next(SequenceRecord& record) {
       after_cr_ = false;
       line_ = 1;
       records_in_file_ = 0;
+      names_.clear();
       record_name_.clear();
       if (refill() && chunk_.substr(0, 3) == "\xef\xbb\xbf") chunk_.remove_prefix(3);  // UTF-8 mark
     }

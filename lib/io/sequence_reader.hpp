@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/byte_source.hpp"
+#include "io/name_set.hpp"
 
 namespace m5 {
 
@@ -26,6 +27,7 @@ struct SequenceReaderOptions {
   bool skip_empty = false;      // records without sequence: skipped with one warning, not an error
   bool allow_no_eof = false;    // BGZF without end-of-file block: warning, not an error
   bool warn_duplicates = true;  // one warning if a name occurs twice among the first 100,000
+                                // of a file
   std::stop_token stop{};       // once it is asked for, next() throws
   // Asked when a record of more than 256 kB is about to take `room` bytes, nt being read by now;
   // throws if it may not. Empty: the process must have so much left.
@@ -50,7 +52,7 @@ class SequenceReader {
   std::int64_t records() const { return records_; }      // returned so far
   std::int64_t empty_records() const { return empty_; }  // skipped so far
   // Bytes of what is known of names so far: 2 MB at most.
-  std::uint64_t names_memory() const { return names_.capacity() * sizeof(names_[0]); }
+  std::uint64_t names_memory() const { return names_.memory(); }
 
  private:
   bool next_in_file(SequenceRecord& record);
@@ -75,8 +77,7 @@ class SequenceReader {
   std::int64_t records_in_file_ = 0, records_ = 0, empty_ = 0;
   std::string record_name_;  // of the record being read, for messages
   std::string line_buffer_;
-  std::vector<std::uint64_t> names_;  // hashes, in a table of open addressing; 0: free
-  std::size_t names_count_ = 0;
+  NameSet names_;  // of this file
   bool warned_duplicate_ = false, warned_empty_ = false;
 };
 

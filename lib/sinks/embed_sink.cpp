@@ -30,7 +30,7 @@ std::uint16_t to_float16(const EmbedRow& row, float value) {
                                        ": a value is too great for float16; use float32");
 }
 
-void append_row_columns(std::string& line, const EmbedRow& row) {
+void append_row_columns(std::string& line, const EmbedRow& row, const EmbedSinkOptions& options) {
   line += row.name + "\t" + row.sequence + "\t";
   append_integer(line, row.begin);
   line += '\t';
@@ -39,6 +39,8 @@ void append_row_columns(std::string& line, const EmbedRow& row) {
   line += row.strand;
   line += '\t';
   append_integer(line, row.bases);
+  line += '\t';
+  line += cell_text(options.files[static_cast<std::size_t>(row.file)]);
 }
 
 std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
@@ -56,7 +58,7 @@ std::unique_ptr<EmbedSink> make_embed_sink(const std::string& format,
 std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions& options) {
   if (format == "tsv") return 0;
   const bool stream = is_stream(options.path);
-  constexpr std::uint64_t kTable = 3 * sizeof(std::int64_t) + 2 * sizeof(std::uint32_t) + 1;
+  constexpr std::uint64_t kTable = 3 * sizeof(std::int64_t) + 3 * sizeof(std::uint32_t) + 1;
   const std::uint64_t values = static_cast<std::uint64_t>(options.dim) * (options.float16 ? 2 : 4);
   // Blocks of held values have room to spare (npy.hpp).
   return (format == "npz" ? kTable + 1 : 0) + (stream ? values + values / 8 : 0);

@@ -15,15 +15,17 @@ struct EmbedSinkOptions {
   int dim = 0;                      // values a row
   bool float16 = false;             // rounded to nearest even; else float32
   std::vector<std::string> header;  // provenance lines, each with its leading #
+  std::vector<std::string> files;   // of the input, as given
 };
 
 // What a row of the result stands for.
 struct EmbedRow {
-  std::string name;                 // of the record, or of the feature
-  std::string sequence;             // name of the record
+  std::string name;                 // of the record, the feature or the file
+  std::string sequence;             // name of the record; "." of a file
   std::int64_t begin = 0, end = 0;  // 0-based, half open
   char strand = '.';
   std::int64_t bases = 0;  // A, C, G, T among them
+  std::int64_t file = 0;   // index into EmbedSinkOptions::files
 };
 
 class EmbedSink {

@@ -1,4 +1,4 @@
-// Table of embeddings: name, sequence, start, end, strand, n_bases, then one column a component.
+// Table of embeddings: what a row is, then one column a component.
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
@@ -16,7 +16,7 @@ class EmbedTsvSink : public EmbedSink {
         file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
                                                           : OutputFile::Format::kPlain) {
     for (const std::string& line : options.header) file_.write(line + "\n");
-    std::string names = "name\tsequence\tstart\tend\tstrand\tn_bases";
+    std::string names = kRowColumns;
     for (int i = 0; i < options.dim; ++i) names += "\te" + std::to_string(i);
     file_.write(names + "\n");
   }
@@ -24,7 +24,7 @@ class EmbedTsvSink : public EmbedSink {
   void add(const EmbedRow& row, const float* values) override {
     check_line_name(row.name);
     line_.clear();
-    append_row_columns(line_, row);
+    append_row_columns(line_, row, options_);
     for (int i = 0; i < options_.dim; ++i) {
       line_ += '\t';
       // Shortest text that reads back as the same number.

@@ -22,8 +22,12 @@ void check_line_name(const std::string& name, bool bedgraph = false);
 // The value rounded to float16. Throws Error(kNumeric) naming the row if float16 cannot hold it.
 std::uint16_t to_float16(const EmbedRow& row, float value);
 
-// name, sequence, start, end, strand, n_bases, with tabs between them.
-void append_row_columns(std::string& line, const EmbedRow& row);
+// Text in one cell of a table: names of files may hold anything.
+std::string cell_text(const std::string& text);
+
+// name, sequence, start, end, strand, n_bases, file, with tabs between them.
+inline constexpr const char* kRowColumns = "name\tsequence\tstart\tend\tstrand\tn_bases\tfile";
+void append_row_columns(std::string& line, const EmbedRow& row, const EmbedSinkOptions& options);
 
 std::unique_ptr<EmbedSink> make_npy_sink(const EmbedSinkOptions& options);
 std::unique_ptr<EmbedSink> make_npz_sink(const EmbedSinkOptions& options);

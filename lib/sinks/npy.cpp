@@ -62,6 +62,7 @@ void RowTable::add(const EmbedRow& row) {
   end_.push_back(row.end);
   strand_.push_back(row.strand);
   bases_.push_back(row.bases);
+  files_.push_back(static_cast<std::uint32_t>(row.file));
 }
 
 namespace {
@@ -76,7 +77,7 @@ class NpySink : public EmbedSink {
     table_ = std::make_unique<OutputFile>(options.path + ".tsv");
     file_.write(header());
     for (const std::string& line : options_.header) table_->write(line + "\n");
-    table_->write("row\tname\tsequence\tstart\tend\tstrand\tn_bases\n");
+    table_->write(std::string("row\t") + kRowColumns + "\n");
   }
 
   void add(const EmbedRow& row, const float* values) override {
@@ -91,7 +92,7 @@ class NpySink : public EmbedSink {
     line_.clear();
     append_integer(line_, rows_);
     line_ += '\t';
-    append_row_columns(line_, row);
+    append_row_columns(line_, row, options_);
     line_ += '\n';
     table_->write(line_);
     ++rows_;

@@ -44,6 +44,7 @@ class RowTable {
   std::int64_t end(std::int64_t row) const { return end_[static_cast<std::size_t>(row)]; }
   char strand(std::int64_t row) const { return strand_[static_cast<std::size_t>(row)]; }
   std::int64_t bases(std::int64_t row) const { return bases_[static_cast<std::size_t>(row)]; }
+  std::int64_t file(std::int64_t row) const { return files_[static_cast<std::size_t>(row)]; }
   const std::string& name(std::int64_t row) const { return text(names_, row); }
   const std::string& sequence(std::int64_t row) const { return text(sequences_, row); }
 
@@ -58,6 +59,7 @@ class RowTable {
   std::deque<std::uint32_t> names_, sequences_;  // of each row, into texts_
   std::uint32_t last_name_ = 0, last_sequence_ = 0;
   std::deque<std::int64_t> begin_, end_, bases_;  // deques grow without a copy
+  std::deque<std::uint32_t> files_;
   std::deque<char> strand_;
 };
 

@@ -1,6 +1,5 @@
-// NPZ: the arrays embeddings [rows][dim], names, sequences, start, end, strand and
-// n_bases, readable with
-// numpy.load(allow_pickle=False).
+// NPZ: the arrays embeddings [rows][dim], names, sequences, start, end, strand, n_bases and file
+// (index into files) of the rows, and files, readable with numpy.load(allow_pickle=False).
 #include <algorithm>
 #include <functional>
 #include <utility>
@@ -53,6 +52,8 @@ class NpzSink : public EmbedSink {
     write_integers("end.npy", &RowTable::end);
     write_strands();
     write_integers("n_bases.npy", &RowTable::bases);
+    write_integers("file.npy", &RowTable::file);
+    write_lines("files.npy", options_.files);
     write_provenance();
     zip_.finish();
     return {&file_};
@@ -109,11 +110,13 @@ class NpzSink : public EmbedSink {
   }
 
   void write_provenance() {
-    if (options_.header.empty()) return;
-    write_texts("provenance.npy", static_cast<std::int64_t>(options_.header.size()),
-                [&](std::int64_t row) -> const std::string& {
-                  return options_.header[static_cast<std::size_t>(row)];
-                });
+    if (!options_.header.empty()) write_lines("provenance.npy", options_.header);
+  }
+
+  void write_lines(const std::string& member, const std::vector<std::string>& lines) {
+    write_texts(
+        member, static_cast<std::int64_t>(lines.size()),
+        [&](std::int64_t i) -> const std::string& { return lines[static_cast<std::size_t>(i)]; });
   }
 
   void write_integers(const std::string& member,

@@ -9,6 +9,7 @@
 #include "base/text.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
+#include "sinks/formats.hpp"
 
 namespace m5 {
 
@@ -56,13 +57,6 @@ Json run_of(const ScoreSummary& summary, const Total& total) {
   json["n_records"] = total.records;
   json.update(counts(total.counts));
   return json;
-}
-
-// Text of one cell: names of files may hold anything.
-std::string cell_text(const std::string& text) {
-  std::string line = printable(text);
-  std::replace(line.begin(), line.end(), '\t', ' ');
-  return line;
 }
 
 std::string cell(const Json& value) {
@@ -133,6 +127,12 @@ constexpr const char* kMultiqcHeader =
 )";
 
 }  // namespace
+
+std::string cell_text(const std::string& text) {
+  std::string line = printable(text);
+  std::replace(line.begin(), line.end(), '\t', ' ');
+  return line;
+}
 
 void RecordSummary::add(const Token* tokens, const SequenceScores& scores) {
   for (std::size_t i = 0; i < scores.log_p.size(); ++i) {

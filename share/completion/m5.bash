@@ -18,9 +18,14 @@ _m5() {
     --precision) values="fp32 bf16 auto" ;;
     --residual) values="fp32 bf16" ;;
     --context) values="record file" ;;
-    --strand) values="forward reverse both" ;;
+    --strand)
+      case $command in
+        score) values="forward reverse both" ;;
+        embed) values="forward both feature" ;;
+      esac
+      ;;
     --metric) values="perplexity bits nll entropy" ;;
-    --per) values="record window base feature" ;;
+    --per) values="record window base feature file" ;;
     --pool) values="mean max" ;;
     --dtype) values="float32 float16" ;;
     --memory) values="on off" ;;
@@ -54,7 +59,7 @@ _m5() {
         --residual --block-rows --no-header --no-PG"
       ;;
     embed)
-      options="$common $input --region --regions-file --output-fmt --per --window --step --features
+      options="$common $input --region --regions-file --output-fmt --per --strand --window --step --features
         --feature-type --feature-name --layer --pool --dtype --context --dry-run --max-memory --residual
         --block-rows --no-header --no-PG"
       ;;

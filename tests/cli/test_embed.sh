@@ -12,9 +12,11 @@ dim=16
 # --- one row a record, to stdout -----------------------------------------------------------------
 ok "per record" embed --no-header g.fa
 cp .out records
-equal "header row" "$(head -n 1 records | cut -f1-7)" \
-  "$(printf 'name\tsequence\tstart\tend\tstrand\tn_bases\te0')"
-equal "columns" "$(awk -F'\t' '{ print NF }' records | sort -u)" $((6 + dim))
+equal "header row" "$(head -n 1 records | cut -f1-8)" \
+  "$(printf 'name\tsequence\tstart\tend\tstrand\tn_bases\tfile\te0')"
+equal "columns" "$(awk -F'\t' '{ print NF }' records | sort -u)" $((7 + dim))
+equal "file" "$(tail -n +2 records | cut -f7 | sort -u)" g.fa
+but_file() { cut -f1-6,8- "${1:--}"; }  # the rows, without the name of their file
 n2=$(awk '/^>/ { keep = /chr2/; next } keep' g.fa | tr -cd ACGT | wc -c)
 equal "rows" "$(tail -n +2 records | cut -f1-6)" \
   "$(printf 'chr1\tchr1\t0\t1000\t.\t1000\nchr2\tchr2\t0\t300\t.\t%s\nchr3\tchr3\t0\t2\t.\t2' "$n2")"
@@ -22,15 +24,16 @@ ok "threads" embed -@1 g.fa && cp .out t1
 for threads in 2 8; do
   ok "-@$threads" embed -@$threads g.fa && same "-@1 = -@$threads" .out t1
 done
-check "provenance" grep -qx '#settings: per=record layer=2 pool=mean dtype=float32 context=record device=cpu precision=fp32' t1
+check "provenance" grep -qx '#settings: per=record strand=both layer=2 pool=mean dtype=float32 context=record device=cpu precision=fp32' t1
 check "command line" grep -qx '#command: m5 embed g.fa' t1
-"$M5" embed --no-header - <g.fa >out 2>err && same "stdin" out records
+"$M5" embed --no-header - <g.fa >out 2>err && same "stdin" <(but_file out) <(but_file records)
+equal "stdin: file" "$(sed -n 2p out | cut -f7)" -
 gzip -c g.fa >g.fa.gz
-ok "gzip" embed --no-header g.fa.gz && same "gzip" .out records
+ok "gzip" embed --no-header g.fa.gz && same "gzip" <(but_file .out) <(but_file records)
 ok "lower case" embed --no-header <(tr ACGT acgt <g.fa | sed 's/^>.hr/>chr/')
-same "lower case" .out records
+same "lower case" <(but_file .out) <(but_file records)
 ok "one record alone" embed --no-header <(awk '/^>/ { keep = /chr2/ } keep' g.fa)
-same "a record alone = in company" <(tail -n 1 .out) <(grep chr2 records)
+same "a record alone = in company" <(tail -n 1 .out | but_file) <(grep chr2 records | but_file)
 ok "--context file" embed --no-header --context file g.fa && differ "--context file" .out records
 ok "--circular" embed --no-header --circular g.fa && differ "--circular" .out records
 
@@ -74,9 +77,10 @@ for file in genes.ffn draft.fa reads.fq; do
       *) awk -v n=$n '/^>/ { keep = $1 == ">r" n } keep' $file >alone ;;
     esac
     ok "$file: r$n alone" embed --no-header alone
-    same "$file: r$n alone" <(tail -n 1 .out) <(awk -v n=r$n '$1 == n' all)
+    same "$file: r$n alone" <(tail -n 1 .out | but_file) <(awk -v n=r$n '$1 == n' all | but_file)
     ok "$file: windows of r$n alone" embed --no-header --per window --window 200 alone
-    same "$file: windows of r$n alone" <(tail -n +2 .out) <(awk -v n=r$n '$1 == n' units.window.1)
+    same "$file: windows of r$n alone" <(tail -n +2 .out | but_file) \
+      <(awk -v n=r$n '$1 == n' units.window.1 | but_file)
     ok "$file: scores of r$n alone" score --no-header alone
     same "$file: scores of r$n alone" .out <(awk -v n=r$n '$1 == n' scores.1)
   done
@@ -87,16 +91,16 @@ ok "per base" embed --no-header --per base -O tsv g.fa
 cp .out bases
 equal "a row a base, N included" "$(tail -n +2 bases | wc -l)" 1302
 equal "N has n_bases 0" "$(awk -F'\t' '$6 == 0' bases | wc -l)" $((300 - n2))
-# mean_of NAME FROM TO; max_of: over the bases with n_bases 1
+# pool_of mean|max NAME FROM TO [BASES]: over the bases with n_bases 1
 pool_of() {
   awk -F'\t' -v how="$1" -v name="$2" -v a="$3" -v b="$4" '
     $2 == name && $3 >= a && $3 < b && $6 == 1 {
-      for (i = 7; i <= NF; ++i) { s[i] += $i; if (!n || $i > m[i]) m[i] = $i }
+      for (i = 8; i <= NF; ++i) { s[i] += $i; if (!n || $i > m[i]) m[i] = $i }
       ++n; last = NF
     }
-    END { for (i = 7; i <= last; ++i) printf "%.6f\n", how == "max" ? m[i] : s[i] / n }' bases
+    END { for (i = 8; i <= last; ++i) printf "%.6f\n", how == "max" ? m[i] : s[i] / n }' "${5:-bases}"
 }
-vector_of() { awk -F'\t' '{ for (i = 7; i <= NF; ++i) print $i }'; }
+vector_of() { awk -F'\t' '{ for (i = 8; i <= NF; ++i) print $i }'; }
 near() {
   awk 'NR == FNR { a[FNR] = $1; n = FNR; next } { d = $1 - a[FNR]; if (d < 0) d = -d; if (d > 3e-6 * (1 + (a[FNR] < 0 ? -a[FNR] : a[FNR]))) bad = 1; m = FNR }
     END { exit bad || n != m || n == 0 }' "$1" "$2"
@@ -105,29 +109,30 @@ for name in chr1:1000 chr2:300 chr3:2; do
   check "record ${name%:*} = mean of its bases" near <(pool_of mean "${name%:*}" 0 "${name#*:}") \
     <(awk -F'\t' -v n="${name%:*}" '$1 == n' records | vector_of)
 done
-ok "--pool max" embed --no-header --pool max g.fa
-check "max of the bases" near <(pool_of max chr2 0 300) <(awk '$1 == "chr2"' .out | vector_of)
+ok "per base, forward" embed --no-header --strand forward --per base -O tsv g.fa && cp .out forward
+ok "--pool max" embed --no-header --strand forward --pool max g.fa
+check "max of the bases" near <(pool_of max chr2 0 300 forward) <(awk '$1 == "chr2"' .out | vector_of)
 std_of() { # std_of NAME FROM TO: by two passes
   awk -F'\t' -v name="$1" -v a="$2" -v b="$3" -v n=0 '$2 == name && $3 >= a && $3 < b && $6 == 1 {
-      for (i = 7; i <= NF; ++i) { v[n, i] = $i; m[i] += $i }
+      for (i = 8; i <= NF; ++i) { v[n, i] = $i; m[i] += $i }
       ++n; last = NF
     }
     END {
-      for (i = 7; i <= last; ++i) {
+      for (i = 8; i <= last; ++i) {
         s = 0
         for (j = 0; j < n; ++j) s += (v[j, i] - m[i] / n) ^ 2
         printf "%.6f\n", sqrt(s / n)
       }
-    }' bases
+    }' forward
 }
-ok "--pool std" embed --no-header --pool std g.fa && cp .out std
+ok "--pool std" embed --no-header --strand forward --pool std g.fa && cp .out std
 check "std of the bases" near <(std_of chr2 0 300) <(awk '$1 == "chr2"' std | vector_of)
 for run in "1 128" "2 384" "3 2048"; do
-  ok "--pool std, $run" embed --no-header --pool std -@ ${run% *} --block-rows ${run#* } g.fa
+  ok "--pool std, $run" embed --no-header --strand forward --pool std -@ ${run% *} --block-rows ${run#* } g.fa
   same "--pool std: -@, --block-rows $run" .out std
 done
 ok "--pool std of one base" embed --no-header --pool std --per window --window 1 g.fa chr3
-equal "--pool std of one base" "$(tail -n +2 .out | cut -f7- | tr '\t' '\n' | sort -u)" 0
+equal "--pool std of one base" "$(tail -n +2 .out | cut -f8- | tr '\t' '\n' | sort -u)" 0
 ok "windows" embed --no-header --per window --window 300 g.fa
 equal "windows" "$(tail -n +2 .out | cut -f1,3,4 | tr '\t\n' ': ')" \
   "chr1:0:300 chr1:300:600 chr1:600:900 chr1:900:1000 chr2:0:300 chr3:0:2 "
@@ -163,17 +168,17 @@ printf '>n\nNNNN\n' >n.fa
 ok "only N" embed --no-header --pool std n.fa && cp .out n_std
 ok "only N" embed --no-header n.fa
 same "only N, --pool std" .out n_std
-equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\tn\t0\t4\t.\t0'; for _ in $(seq $dim); do printf '\t0'; done)"
+equal "only N: zeros" "$(tail -n 1 .out)" "$(printf 'n\tn\t0\t4\t.\t0\tn.fa'; for _ in $(seq $dim); do printf '\t0'; done)"
 
 # --- features --------------------------------------------------------------------------------------
 printf 'chr2\t10\t200\tfirst\t0\t-\nchr1\t0\t1000\tsecond\t0\t+\nchr1\t128\t129\tthird\n' >f.bed
-ok "BED" embed --no-header --per feature --features f.bed g.fa
+ok "BED" embed --no-header --per feature --strand both --features f.bed g.fa
 equal "features come in the order of their file" "$(tail -n +2 .out | cut -f1-5 | tr '\t\n' ': ')" \
   "first:chr2:10:200:- second:chr1:0:1000:+ third:chr1:128:129:. "
 check "a feature = mean of its bases" near <(pool_of mean chr2 10 200) \
   <(awk '$1 == "first"' .out | vector_of)
-same "a feature of one base is that base" <(awk '$1 == "third"' .out | cut -f7-) \
-  <(awk -F'\t' '$1 == "chr1" && $3 == 128' bases | cut -f7-)
+same "a feature of one base is that base" <(awk '$1 == "third"' .out | cut -f8-) \
+  <(awk -F'\t' '$1 == "chr1" && $3 == 128' bases | cut -f8-)
 printf '##gff-version 3\nchr1\t.\tgene\t101\t200\t.\t-\t.\tID=g1\nchr1\t.\tCDS\t101\t199\t.\t-\t0\tID=c1\n' >f.gff
 ok "GFF3" embed --no-header --per feature --features f.gff --feature-type CDS g.fa
 equal "GFF3, one type" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'c1\tchr1\t100\t199\t-\t99')"
@@ -189,12 +194,12 @@ cp .out around
 # Parts of one feature: as the mean of all their bases; at both ends of a circular record, as one
 # stretch around its origin.
 printf '##gff-version 3\nchr1\t.\tCDS\t401\t700\t.\t-\t0\tID=s;gene=abc\nchr2\t.\tCDS\t1\t9\t.\t-\t0\tlocus_tag=t\nchr1\t.\tCDS\t101\t130\t.\t-\t0\tID=s\n' >split.gff
-ok "split CDS" embed --no-header --per feature --features split.gff g.fa
+ok "split CDS" embed --no-header --per feature --strand both --features split.gff g.fa
 equal "split CDS: one row, at the place of its first part" "$(tail -n +2 .out | cut -f1-6 | head -n 1)" \
   "$(printf 's\tchr1\t100\t700\t-\t330')"
 check "split CDS = mean of the bases of its parts" near \
   <(awk -F'\t' '$1 == "chr1" && ($3 >= 100 && $3 < 130 || $3 >= 400 && $3 < 700)' bases |
-    awk -F'\t' '{ for (i = 7; i <= NF; ++i) s[i] += $i } END { for (i = 7; i <= NF; ++i) print s[i] / NR }') \
+    awk -F'\t' '{ for (i = 8; i <= NF; ++i) s[i] += $i } END { for (i = 8; i <= NF; ++i) print s[i] / NR }') \
   <(sed -n 2p .out | vector_of)
 equal "locus_tag names" "$(tail -n 1 .out | cut -f1)" t
 ok "--feature-name" embed --no-header --per feature --features split.gff --feature-name gene g.fa
@@ -210,16 +215,7 @@ same "Is_circular: as --circular, and parts at both ends are one stretch" \
   <(sed 's/^o/around/' .out) around
 ok "--linear" embed --no-header --linear --per feature --features origin.gff --feature-type CDS g.fa
 equal "--linear: two parts" "$(tail -n +2 .out | cut -f1-6)" "$(printf 'o\tchr1\t0\t1000\t+\t20')"
-differ "--linear is heard before Is_circular" <(tail -n +2 .out | cut -f7-) <(tail -n +2 around | cut -f7-)
-
-# --- strands -----------------------------------------------------------------------------------------
-printf 'chr1\t10\t90\tplus\t0\t+\nchr1\t10\t90\tminus\t0\t-\n' >strands.bed
-ok "features of both strands" embed --no-header --per feature --features strands.bed g.fa
-equal "the strand of a feature turns nothing round" "$(sed -n 2p .out | cut -f7-)" \
-  "$(sed -n 3p .out | cut -f7-)"
-ok "forward" embed --no-header <(printf '>a\n%s\n' "$(sequence 200 9)") && cp .out forward
-ok "reverse complement" embed --no-header <(printf '>a\n%s\n' "$(sequence 200 9 | rev | tr ACGT TGCA)")
-differ "embeddings follow the strand" .out forward
+differ "--linear is heard before Is_circular" <(tail -n +2 .out | cut -f8-) <(tail -n +2 around | cut -f8-)
 
 # --- layers --------------------------------------------------------------------------------------
 ok "--layer 2" embed --no-header --layer 2 g.fa && same "the last layer is the default" .out records
@@ -231,14 +227,14 @@ ok "tsv by suffix" embed --no-header -o r.tsv g.fa && same "tsv by suffix" r.tsv
 ok "npy" embed --no-header -o r.npy g.fa
 equal "npy: nothing on stdout" "$(wc -c <.out)" 0
 equal "npy: the table beside it" "$(cat r.npy.tsv)" \
-  "$(awk 'BEGIN { FS = OFS = "\t" } NR == 1 { print "row", $1, $2, $3, $4, $5, $6; next } { print NR - 2, $1, $2, $3, $4, $5, $6 }' records)"
+  "$(awk 'BEGIN { FS = OFS = "\t" } NR == 1 { print "row", $1, $2, $3, $4, $5, $6, $7; next } { print NR - 2, $1, $2, $3, $4, $5, $6, $7 }' records)"
 ok "npz" embed -o r.npz g.fa
 ok "npz, float16" embed --dtype float16 -o half.npz g.fa
 ok "npy, per base" embed --per base -o b.npy g.fa
 ok "npz, per base" embed --per base -@2 -o b.npz g.fa
 ok "npz, per base, one thread" embed --per base -@1 -o b1.npz g.fa
 same "npz: -@1 = -@2" b.npz b1.npz
-ok "npz of features" embed --per feature --features f.bed -o f.npz g.fa
+ok "npz of features" embed --per feature --strand both --features f.bed -o f.npz g.fa
 "$M5" embed -O npy - <g.fa >stream.npy 2>err
 "$M5" embed -O npz -o - g.fa >stream.npz 2>>err
 same "npy to a pipe" stream.npy r.npy
@@ -256,14 +252,15 @@ import numpy as np
 dim, n2 = int(sys.argv[1]), int(sys.argv[2])
 load = lambda name: np.load(name, allow_pickle=False)
 rows = [line.rstrip("\n").split("\t") for line in open("records")][1:]
-table = np.array([[float(x) for x in row[6:]] for row in rows], dtype=np.float32)
+table = np.array([[float(x) for x in row[7:]] for row in rows], dtype=np.float32)
 npy, npz, half = load("r.npy"), load("r.npz"), load("half.npz")
 assert npy.dtype == np.float32 and npy.shape == (3, dim) and npy.flags["C_CONTIGUOUS"]
 assert (npy == table).all()  # the text of the TSV reads back as the same numbers
-assert sorted(npz.files) == ["embeddings", "end", "n_bases", "names", "provenance", "sequences", "start", "strand"]
+assert sorted(npz.files) == ["embeddings", "end", "file", "files", "n_bases", "names", "provenance", "sequences", "start", "strand"]
 assert (npz["embeddings"] == npy).all()
 assert npz["names"].dtype == np.dtype("<U4") and list(npz["names"]) == ["chr1", "chr2", "chr3"]
 assert list(npz["sequences"]) == ["chr1", "chr2", "chr3"]
+assert list(npz["files"]) == ["g.fa"] and list(npz["file"]) == [0, 0, 0]
 assert list(npz["start"]) == [0, 0, 0] and list(npz["end"]) == [1000, 300, 2]
 assert npz["start"].dtype == np.int64 and list(npz["strand"]) == [".", ".", "."]
 assert list(npz["n_bases"]) == [1000, n2, 2]
@@ -273,7 +270,7 @@ assert (half["embeddings"] == npy.astype(np.float16)).all()
 bases = [line.rstrip("\n").split("\t") for line in open("bases")][1:]
 b, bz = load("b.npy"), load("b.npz")
 assert b.shape == (1302, dim)
-assert (b == np.array([[float(x) for x in row[6:]] for row in bases], dtype=np.float32)).all()
+assert (b == np.array([[float(x) for x in row[7:]] for row in bases], dtype=np.float32)).all()
 assert (bz["embeddings"] == b).all()
 assert [str(n) for n in bz["names"]] == [row[0] for row in bases]
 assert list(bz["start"]) == [int(row[2]) for row in bases]

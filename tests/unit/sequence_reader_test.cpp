@@ -270,6 +270,9 @@ TEST_F(Sequences, DuplicateNamesWarnOnce) {
   const std::string talk = testing::internal::GetCapturedStderr();
   EXPECT_TRUE(contains(talk, "'a' occurs more than once"));
   EXPECT_EQ(std::count(talk.begin(), talk.end(), '\n'), 1) << talk;
+  testing::internal::CaptureStderr();  // of two files: the reader of records knows the file
+  read_files({put(dir_ / "in", ">a\nA\n"), put(dir_ / "other", ">a\nA\n")});
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
   SequenceReaderOptions options;
   options.warn_duplicates = false;
   testing::internal::CaptureStderr();

@@ -1,0 +1,59 @@
+// The features of m5 embed --per feature, and their rows, which are written in the order of the
+// file.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "io/features.hpp"
+#include "nn/pooling.hpp"
+#include "sinks/embed_sink.hpp"
+
+namespace m5 {
+
+// A row of the result to be: an interval of a record of the batch.
+struct Unit {
+  PoolInterval interval;
+  std::size_t feature = 0;  // in the file of features
+  char strand = '.';        // of the feature
+  bool joined = false;      // to the one before: another part of its feature
+};
+
+// Features by the name of their record, and the rows found for them. Throws Error(kInput) as
+// read_features. units() and keep() may run on different threads.
+class FeatureTable {
+ public:
+  FeatureTable(const std::string& path, const FeatureOptions& options);
+
+  // Sequences that the file calls circular.
+  const std::set<std::string>& circular() const { return circular_; }
+  bool wants(const std::string& record) const { return by_name_.count(record) > 0; }
+  // Adds the units of this record. Throws Error(kInput) for a feature that does not fit it, and for
+  // a second record of its name.
+  void units(const std::string& record, std::int64_t length, bool circular, std::int64_t sequence,
+             std::vector<Unit>& units);
+  // row: its file and bases.
+  void keep(std::size_t feature, const EmbedRow& row, const std::vector<float>& values);
+  const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
+  // Throws Error(kInput) if a feature's record never came.
+  void require_all() const;
+  void start_over() { std::fill(taken_.begin(), taken_.end(), 0); }  // the records come once more
+  // All rows in the order of the file, after require_all().
+  void write(EmbedSink& sink) const;
+
+ private:
+  std::string path_;
+  std::vector<Feature> features_;
+  std::set<std::string> circular_;
+  std::map<std::string, std::vector<std::size_t>> by_name_;
+  std::vector<char> taken_;  // its record has come
+  std::vector<std::vector<float>> rows_;
+  std::vector<std::int64_t> bases_;
+  std::vector<std::uint32_t> files_;  // of the record
+};
+
+}  // namespace m5
