@@ -7,8 +7,6 @@
 // records.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <span>
 #include <utility>
 
 #include "base/log.hpp"
@@ -16,30 +14,26 @@
 #include "base/output.hpp"
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
-#include "nn/memories.hpp"
 #include "nn/scoring.hpp"
 #include "sinks/score_sink.hpp"
 #include "sinks/summary.hpp"
 #include "tools/commands.hpp"
-#include "tools/dry_run.hpp"
 #include "tools/input.hpp"
 #include "tools/options.hpp"
 #include "tools/progress.hpp"
-#include "tools/run_memory.hpp"
+#include "tools/region_windows.hpp"
+#include "tools/score_stages.hpp"
 
 namespace m5 {
 
 namespace {
-
-// nt of long and of short records whose memories --dry-run makes: enough to leave the caches.
-constexpr std::int64_t kMemorySample = 1 << 20;
 
 struct ScoreArguments {
   CommonOptions common;
   InputArguments input;
   int passes = 7;
   std::string strand = "forward", metric = "perplexity", format;
-  std::int64_t bin = 0;
+  std::int64_t bin = 0, flank = -1;  // -1: none, the record is the context
   int digits = 4;
   bool unmasked = false, track_line = false;
   std::string summary, sample, chrom_sizes;
@@ -50,9 +44,11 @@ void declare(CLI::App& app, ScoreArguments& a) {
   add_model(app, a.common);
   add_output(app, a.common);
   app.add_option("-O,--output-fmt", a.format,
-                 "bedgraph (default), bigwig, or tsv (probabilities of all four bases)")
-      ->option_text("bedgraph|bigwig|tsv")
-      ->check(CLI::IsMember({"bedgraph", "bigwig", "tsv"}));
+                 "bedgraph (default), bigwig, or tsv or npz (probabilities of all four bases)")
+      ->option_text("bedgraph|bigwig|tsv|npz")
+      ->check(CLI::IsMember({"bedgraph", "bigwig", "tsv", "npz"}));
+  add_size(app, "--flank", a.flank,
+           "compute regions with so many nt on either side, not within their records");
   app.add_option("-k,--passes", a.passes,
                  "every K-th base is hidden in each of K passes (default 7)")
       ->option_text("INT")
@@ -80,6 +76,8 @@ void declare(CLI::App& app, ScoreArguments& a) {
   app.add_flag("--track-line", a.track_line, "begin with a track line, for genome browsers");
   add_run(app, a.common);
 }
+
+bool has_probabilities(const std::string& format) { return format == "tsv" || format == "npz"; }
 
 Metric metric_of(const std::string& name) {
   if (name == "bits") return Metric::kBits;
@@ -122,23 +120,26 @@ std::vector<std::string> header_of(const ScoreArguments& a, const Model& model,
                                    const ScoringOptions& scoring, int argc, char** argv) {
   std::string settings = a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
   settings += " strand=" + a.strand;
-  settings += a.format == "tsv" ? " probabilities" : " metric=" + a.metric;
+  settings += has_probabilities(a.format) ? " probabilities" : " metric=" + a.metric;
+  if (a.flank >= 0) settings += " flank=" + std::to_string(a.flank);
   if (a.bin > 0) settings += " bin=" + std::to_string(a.bin);
   if (!model.config.memory.empty()) {
     settings += uses_memory(model.config, scoring) ? " memory=on" : " memory=off";
   }
-  std::vector<std::string> lines = header_lines(a.common, "score", argc, argv, model, settings);
+  CommonOptions common = a.common;
+  if (a.flank >= 0) common.context = "window";
+  std::vector<std::string> lines = header_lines(common, "score", argc, argv, model, settings);
   if (a.unmasked && !lines.empty()) {
     lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
   }
+  if (a.flank >= 0 && !lines.empty()) {
+    lines.push_back(
+        "#note: each region was computed within a window of up to " + std::to_string(a.flank) +
+        " nt on either side of it, not its whole record" +
+        (uses_memory(model.config, scoring) ? "; the genome memory is of the record" : ""));
+  }
   return lines;
 }
-
-// A batch and its scores, on their way to be written.
-struct Scored {
-  InputBatch batch;
-  std::vector<SequenceScores> scores;
-};
 
 // Rows of the summary. A file that is given twice counts twice, in one row.
 std::vector<SummaryFile> summary_files(const std::vector<std::string>& input,
@@ -155,151 +156,23 @@ std::vector<SummaryFile> summary_files(const std::vector<std::string>& input,
   return rows;
 }
 
-// Bytes the process takes for batches that come one after the other: of the one in the model, and
-// of the one before it, which is written meanwhile.
-class ScoreMemory {
- public:
-  // summary: counts of all records are kept.
-  ScoreMemory(const Session& session, const ScoringOptions& options, bool summary)
-      : session_(session), run_(session), options_(options), summary_(summary) {}
-  std::uint64_t next(const InputBatch& batch) {  // once a batch
-    const std::uint64_t before = written_;
-    written_ = scored_memory(batch.rows, options_);
-    for (const InputRecord& record : batch.records) {
-      if (summary_) kept_ += summary_memory(record.name.size());
+void check(const CLI::App& app, const ScoreArguments& a) {
+  if (has_probabilities(a.format) && app.count("--metric") > 0) {
+    throw Error(ErrorKind::kUsage,
+                "--metric has no meaning with -O " + a.format + ", which has probabilities");
+  }
+  if (a.format == "npz" && app.count("--digits") > 0) {
+    throw Error(ErrorKind::kUsage, "--digits has no meaning with -O npz, which has float32");
+  }
+  if (a.flank >= 0) {
+    for (const char* whole : {"--summary", "--chrom-sizes"}) {
+      if (app.count(whole) == 0) continue;
+      throw Error(ErrorKind::kUsage,
+                  std::string(whole) + " is of whole records, and --flank computes regions only");
     }
-    const std::uint64_t counts = genome_memory_bytes(
-        session_.config(), options_, batch.rows, static_cast<std::int64_t>(batch.records.size()),
-        batch.contexts, session_.threads());
-    return run_.with(batch, scoring_memory(batch.rows, options_) + counts + before + kept_);
-  }
-  const RunMemory& run() const { return run_; }
-
- private:
-  const Session& session_;
-  const RunMemory run_;
-  const ScoringOptions options_;
-  const bool summary_;
-  std::uint64_t written_ = 0, kept_ = 0;
-};
-
-// The last stage: rows of the regions asked for, sizes, and counts for the summary.
-class ScoreWriter {
- public:
-  ScoreWriter(ScoreSink& sink, RegionSelector& selector, OutputFile* sizes, ScoreSummary* summary)
-      : sink_(sink), selector_(selector), sizes_(sizes), summary_(summary) {}
-
-  void write(const Scored& scored) {
-    for (std::size_t i = 0; i < scored.batch.records.size(); ++i) {
-      const InputRecord& record = scored.batch.records[i];
-      const SequenceScores& scores = scored.scores[i];
-      const auto length = static_cast<std::int64_t>(record.tokens.size());
-      std::vector<Interval> intervals = {{0, length}};
-      if (!selector_.empty()) {
-        intervals.clear();
-        if (selector_.wants(record.name)) {
-          intervals = merge_intervals(selector_.select(record.name, length));
-        }
-      }
-      for (const Interval& interval : intervals) {
-        name_file(record.file, [&] {
-          sink_.write(
-              {record.name, length, interval.begin, interval.end, record.tokens.data(), scores});
-        });
-      }
-      if (sizes_ != nullptr) sizes_->write(record.name + "\t" + std::to_string(length) + "\n");
-      if (summary_ == nullptr) continue;
-      const std::vector<SummaryFile>& files = summary_->files;
-      while (files[file_].path != record.file) {
-        file_ = (file_ + 1) % files.size();  // they come in this order, but one may come again
-      }
-      RecordSummary& row = summary_->records.emplace_back();
-      row.file = file_;
-      row.name = record.name;
-      row.circular = record.circular;
-      row.bases = length;
-      row.n = record.counts.n;
-      row.other = record.counts.ambiguous;
-      name_file(record.file, [&] { row.add(record.tokens.data(), scores); });
+    if (a.common.context == "file") {
+      throw Error(ErrorKind::kUsage, "--flank and --context file are two contexts: choose one");
     }
-    sink_.flush();
-  }
-
- private:
-  ScoreSink& sink_;
-  RegionSelector& selector_;
-  OutputFile* sizes_;      // null: not asked for
-  ScoreSummary* summary_;  // null: not asked for
-  std::size_t file_ = 0;   // of the summary, that the last record was of
-};
-
-// What the model does in a pass of score_sequences; with a memory, beside the asking of it.
-void one_pass(Session& session, const ScoringOptions& options,
-              std::span<const TokenView> sequences) {
-  std::vector<std::int64_t> rows;
-  std::int64_t first = 0;
-  for (const TokenView& view : sequences) {
-    for (std::int64_t i = 0; i < view.length; i += options.unmasked ? 1 : options.passes) {
-      rows.push_back(first + i);
-    }
-    first += view.length;
-  }
-  RowCounts counts;
-  if (uses_memory(session.config(), options)) {
-    const std::size_t width = session.config().memory.orders.size() * kBases;
-    counts = [width](std::span<const std::int64_t> asked, std::uint32_t* out) {
-      std::fill_n(out, asked.size() * width, 0u);
-    };
-  }
-  std::vector<float> log_probs(rows.size() * kBases);
-  session.log_probs(sequences, rows, log_probs.data(), counts);
-}
-
-// Makes the memories, and asks them about every base once a strand.
-void ask_memories(Session& session, int strands, std::span<const TokenView> sequences) {
-  const auto parallel = [&session](std::int64_t tasks, const auto& work) {
-    session.for_each(tasks, work);
-  };
-  const MemoryConfig& config = session.config().memory;
-  const Memories memories(sequences, config, parallel);
-  std::int64_t total = 0;
-  for (const TokenView& view : sequences) total += view.length;
-  constexpr std::int64_t kTask = 1024;  // rows
-  parallel(strands * ((total + kTask - 1) / kTask), [&](int, std::int64_t task) {
-    const std::int64_t first = task / strands * kTask;
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(std::min(kTask, total - first)));
-    std::iota(rows.begin(), rows.end(), first);
-    std::vector<std::uint32_t> out(rows.size() * config.orders.size() * kBases);
-    memories.counts(task % strands == 1)(rows, out.data());
-  });
-}
-
-int dry_run(const ScoreArguments& a, BatchReader& reader, Session& session,
-            const ScoringOptions& options, ScoreMemory& memory) {
-  const bool with_memory = uses_memory(session.config(), options);
-  DryRun plan(a.common, session, with_memory ? kMemorySample : 0);
-  const int strands = options.strand == Strand::kBoth ? 2 : 1;
-  for (InputBatch batch; reader.next(batch);) {
-    plan.add(batch, memory.next(batch), strands * working_passes(batch.views, options));
-  }
-  plan.print(
-      [&](std::span<const TokenView> sequences) { one_pass(session, options, sequences); },
-      [&](std::span<const TokenView> sequences) { ask_memories(session, strands, sequences); });
-  return 0;
-}
-
-}  // namespace
-
-int cmd_score(int argc, char** argv) {
-  ScoreArguments a;
-  CLI::App app;
-  prepare_app(app, "score", "Per-base perplexity of sequences as bedGraph, or a table.");
-  declare(app, a);
-  if (!parse_command_line(app, argc, argv)) return 0;
-  check_common(a.common, "score");
-  if (a.format.empty()) a.format = score_format_of(a.common.output);
-  if (a.format == "tsv" && app.count("--metric") > 0) {
-    throw Error(ErrorKind::kUsage, "--metric has no meaning with -O tsv, which has probabilities");
   }
   if (a.track_line && a.format != "bedgraph") {
     throw Error(ErrorKind::kUsage, "--track-line is a line of bedGraph");
@@ -316,11 +189,27 @@ int cmd_score(int argc, char** argv) {
     throw Error(ErrorKind::kUsage,
                 "--chrom-sizes: " + a.chrom_sizes + ": is written as plain text");
   }
+}
+
+}  // namespace
+
+int cmd_score(int argc, char** argv) {
+  ScoreArguments a;
+  CLI::App app;
+  prepare_app(app, "score", "Per-base perplexity of sequences as bedGraph, or a table.");
+  declare(app, a);
+  if (!parse_command_line(app, argc, argv)) return 0;
+  check_common(a.common, "score");
+  if (a.format.empty()) a.format = score_format_of(a.common.output);
+  check(app, a);
   InputPlan plan =
       open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
   if (!a.sample.empty() && plan.files.size() > 1) {
     throw Error(ErrorKind::kUsage,
                 "--sample is for one file, and there are " + std::to_string(plan.files.size()));
+  }
+  if (a.flank >= 0 && plan.regions.empty()) {
+    throw Error(ErrorKind::kUsage, "--flank goes with regions (-r, -R, or behind the files)");
   }
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
@@ -329,18 +218,29 @@ int cmd_score(int argc, char** argv) {
   scoring.memory = memory_is_on(a.common, model);
   Session session(model, session_options(a.common));
   std::vector<float>().swap(model.parameters);  // the session has them
-  ScoreMemory memory(session, scoring, !a.summary.empty());
+  ScoreMemory memory(session, scoring, [&a](const InputRecord& record) {
+    return score_interval_memory(a.format, record.name.size()) +
+           (a.summary.empty() ? 0 : summary_memory(record.name.size()));
+  });
   std::function<bool(const std::string&)> keep;
   // A summary and chromosome sizes are of all records, so nothing is left out for them.
   if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty()) {
     keep = [&selector](const std::string& name) { return selector.wants(name); };
   }
   Pipeline<InputBatch, Scored> pipeline;
-  BatchReader reader(plan.files, a.common, batch_limits(session), keep, pipeline.stop_token(),
+  const BatchLimits limits = batch_limits(session);
+  BatchReader reader(plan.files, a.common, limits, keep, pipeline.stop_token(),
                      [&](const std::string& what, std::int64_t rows) {
-                       if (!a.common.dry_run) memory.run().check(what, rows);
+                       if (!a.common.dry_run && a.flank < 0) memory.run().check(what, rows);
                      });
-  if (a.common.dry_run) return dry_run(a, reader, session, scoring, memory);
+  WindowReader windows(reader, selector, a.flank, limits, uses_memory(model.config, scoring));
+  const auto next = [&](InputBatch& batch) {
+    return a.flank < 0 ? reader.next(batch) : windows.next(batch);
+  };
+  if (a.common.dry_run) {
+    score_dry_run(next, a.common, session, scoring, memory);
+    return 0;
+  }
 
   ScoreSinkOptions sink_options;
   sink_options.path = a.common.output;
@@ -369,30 +269,21 @@ int cmd_score(int argc, char** argv) {
 
   Progress progress("score", "nt");
   double scored_rows = 0;
+  Scorer scorer(session, scoring);
   ScoreWriter writer(*sink, selector, sizes.get(), a.summary.empty() ? nullptr : &summary);
   const auto compute = [&](InputBatch batch) {
     require_memory(memory.next(batch), batch_name(batch));
-    std::vector<SequenceScores> scores;
-    std::int64_t remainder = 0;
-    try {
-      score_sequences(session, batch.views, scoring, scores, [&](std::int64_t rows) {
-        pipeline.check();
-        // Counted in nt of the input: a base passes through the model several times.
-        remainder += rows;
-        progress.add(remainder / scoring.forward_passes());
-        remainder %= scoring.forward_passes();
-      });
-    } catch (const NotFinite& error) {
-      const InputRecord& record = batch.records[error.sequence];
-      throw Error(ErrorKind::kNumeric, record.file + ": record '" + record.name + "': position " +
-                                           std::to_string(error.position + 1) +
-                                           ": the model gives a value that is not finite");
-    }
     scored_rows += static_cast<double>(batch.rows);
-    return Scored{std::move(batch), std::move(scores)};
+    std::int64_t remainder = 0;
+    return scorer.score(std::move(batch), [&](std::int64_t rows) {
+      pipeline.check();
+      // Counted in nt of the input: a base passes through the model several times.
+      remainder += rows;
+      progress.add(remainder / scoring.forward_passes());
+      remainder %= scoring.forward_passes();
+    });
   };
-  pipeline.run([&](InputBatch& batch) { return reader.next(batch); }, compute,
-               [&](const Scored& scored) { writer.write(scored); });
+  pipeline.run(next, compute, [&](const Scored& scored) { writer.write(scored); });
   selector.finish();
   std::vector<OutputFile*> files = sink->finish();
   if (sizes) files.push_back(sizes.get());

@@ -39,18 +39,28 @@ void DryRun::Sample::add(const TokenView& view, std::int64_t most_rows, bool one
   rows += wanted;
 }
 
+DryRun::Kind& DryRun::kind_of(const TokenView& view) {
+  return kinds_[view.length >= kLongRecord ? 1 : 0];
+}
+
 void DryRun::add(const InputBatch& batch, std::uint64_t memory, int passes) {
   records_ += static_cast<std::int64_t>(batch.records.size());
   rows_ += batch.rows;
   model_rows_ += batch.rows * passes;
   memory_ = std::max(memory_, memory);
   for (const TokenView& view : batch.views) {
-    Kind& kind = kinds_[view.length >= kLongRecord ? 1 : 0];
+    Kind& kind = kind_of(view);
     kind.rows += view.length;
     kind.model_rows += view.length * passes;
-    const bool one_context = options_.context == "file";
-    kind.sample.add(view, sample_rows_, one_context);
-    kind.once.add(view, once_rows_, one_context);
+    kind.sample.add(view, sample_rows_, options_.context == "file");
+  }
+}
+
+void DryRun::add_once(const InputBatch& batch) {
+  for (const TokenView& view : batch.views) {
+    Kind& kind = kind_of(view);
+    kind.once_rows += view.length;
+    kind.once.add(view, once_rows_, options_.context == "file");
   }
 }
 
@@ -69,10 +79,11 @@ double DryRun::seconds_per_row(const Sample& sample, const Pass& one_pass) {
 void DryRun::print(const Pass& one_pass, const Pass& once) const {
   double seconds = 0;
   for (const Kind& kind : kinds_) {
-    if (kind.rows == 0) continue;
-    seconds += seconds_per_row(kind.sample, one_pass) * static_cast<double>(kind.model_rows);
+    if (kind.rows > 0) {
+      seconds += seconds_per_row(kind.sample, one_pass) * static_cast<double>(kind.model_rows);
+    }
     if (!once || kind.once.rows == 0) continue;
-    seconds += seconds_of([&] { once(kind.once.views); }) * static_cast<double>(kind.rows) /
+    seconds += seconds_of([&] { once(kind.once.views); }) * static_cast<double>(kind.once_rows) /
                static_cast<double>(kind.once.rows);
   }
   const MemoryLimit limit = memory_limit(options_.max_memory);

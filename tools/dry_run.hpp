@@ -23,6 +23,8 @@ class DryRun {
   // memory: bytes the process takes when this batch goes through the model; passes: how often it
   // does.
   void add(const InputBatch& batch, std::uint64_t memory, int passes);
+  // These records are what `once` of print is for.
+  void add_once(const InputBatch& batch);
   // Runs the sample, and prints the lines. one_pass: what the command does with sequences in each
   // pass; once: what it does with them beside that.
   using Pass = std::function<void(std::span<const TokenView>)>;
@@ -38,9 +40,10 @@ class DryRun {
   };
   // Long and short records go through the model at different rates.
   struct Kind {
-    std::int64_t rows = 0, model_rows = 0;  // of the input; through the model
+    std::int64_t rows = 0, model_rows = 0, once_rows = 0;  // of the input; through the model
     Sample sample, once;
   };
+  Kind& kind_of(const TokenView& view);
   static double seconds_per_row(const Sample& sample, const Pass& one_pass);
 
   const CommonOptions& options_;

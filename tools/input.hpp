@@ -52,11 +52,22 @@ struct InputRecord {
   bool circular = false;
 };
 
+// A region of a record, and the window around it that goes through the model.
+struct RegionWindow {
+  Interval region;          // in the record
+  std::int64_t first = 0;   // position of the window's first nt; below 0 over the end of a circle
+  std::int64_t length = 0;  // nt of the record
+  std::size_t record = 0;   // in `whole`
+};
+
 struct InputBatch {
   std::vector<InputRecord> records;
   std::vector<TokenView> views;  // of the records, contexts set
   std::int64_t rows = 0, contexts = 0;
   std::uint64_t names_memory = 0;  // bytes: what the reader holds of all names so far
+  // Of each record, where the records are windows (tools/region_windows.hpp), and what they are of.
+  std::vector<RegionWindow> windows;
+  std::shared_ptr<const InputBatch> whole;
 };
 
 // Short records share a batch up to these limits: so many that all workers are busy, and so few

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace m5 {
 
@@ -57,8 +58,6 @@ RowCounts Memories::counts(bool reverse) const {
 
 void Memories::count(std::span<const std::int64_t> rows, bool reverse,
                      std::uint32_t* counts) const {
-  const std::size_t width = mirrored_.size() * kBases;
-  std::array<std::uint32_t, kMostMemoryOrders * kBases> forward;
   auto place = places_.begin();
   for (const std::int64_t row : rows) {
     if (row < place->first_row || row >= place->first_row + place->length) {
@@ -66,16 +65,44 @@ void Memories::count(std::span<const std::int64_t> rows, bool reverse,
                                [](std::int64_t r, const Place& p) { return r < p.first_row; }) -
               1;
     }
-    const GenomeMemory& memory = memories_[place->memory];
     const std::int64_t position = row - place->first_row;
-    if (reverse) {
-      memory.counts(place->sequence, place->length - 1 - position, forward.data());
-      mirror_counts(mirrored_, forward.data(), counts);
-    } else {
-      memory.counts(place->sequence, position, counts);
-    }
-    counts += width;
+    count(*place, reverse ? place->length - 1 - position : position, reverse, counts);
+    counts += mirrored_.size() * kBases;
   }
+}
+
+// position: of the forward strand.
+void Memories::count(const Place& place, std::int64_t position, bool reverse,
+                     std::uint32_t* counts) const {
+  const GenomeMemory& memory = memories_[place.memory];
+  if (!reverse) {
+    memory.counts(place.sequence, position, counts);
+    return;
+  }
+  std::array<std::uint32_t, kMostMemoryOrders * kBases> forward;
+  memory.counts(place.sequence, position, forward.data());
+  mirror_counts(mirrored_, forward.data(), counts);
+}
+
+RowCounts Memories::counts(bool reverse, std::vector<Window> windows) const {
+  std::vector<std::int64_t> end_row;  // of each window
+  for (const Window& window : windows) {
+    end_row.push_back((end_row.empty() ? 0 : end_row.back()) + window.length);
+  }
+  return [this, reverse, windows = std::move(windows), end_row = std::move(end_row)](
+             std::span<const std::int64_t> rows, std::uint32_t* counts) {
+    for (const std::int64_t row : rows) {
+      const auto w = static_cast<std::size_t>(
+          std::upper_bound(end_row.begin(), end_row.end(), row) - end_row.begin());
+      const Window& window = windows[w];
+      const std::int64_t left = end_row[w] - 1 - row;  // rows of the window after this one
+      const Place& place = places_[window.sequence];
+      const std::int64_t position =
+          (window.first + (reverse ? left : window.length - 1 - left)) % place.length;
+      count(place, position < 0 ? position + place.length : position, reverse, counts);
+      counts += mirrored_.size() * kBases;
+    }
+  };
 }
 
 std::uint64_t Memories::memory_needed(const MemoryConfig& config, std::int64_t rows,

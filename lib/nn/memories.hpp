@@ -20,6 +20,14 @@ class Memories {
 
   // For rows of the same sequences, or of their reverse complements. Refers to this object.
   RowCounts counts(bool reverse) const;
+  // A stretch of a sequence, at most once around; on a circular one it may begin before position 0
+  // or end past the length.
+  struct Window {
+    std::size_t sequence = 0;
+    std::int64_t first = 0, length = 0;  // nt
+  };
+  // For rows of windows, one after the other, or of the reverse complement of each.
+  RowCounts counts(bool reverse, std::vector<Window> windows) const;
 
   // Bytes of the memories of a batch, the making of them by so many workers included: contexts of
   // about equal length.
@@ -32,6 +40,7 @@ class Memories {
     std::size_t memory, sequence;  // which memory, and which sequence of it
   };
   void count(std::span<const std::int64_t> rows, bool reverse, std::uint32_t* counts) const;
+  void count(const Place& place, std::int64_t position, bool reverse, std::uint32_t* counts) const;
 
   std::vector<Place> places_;  // of each sequence
   std::vector<GenomeMemory> memories_;

@@ -109,7 +109,8 @@ bool uses_memory(const ModelConfig& config, const ScoringOptions& options) {
 
 void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
-                     const std::function<void(std::int64_t rows)>& on_rows) {
+                     const std::function<void(std::int64_t rows)>& on_rows,
+                     const StrandCounts& memory) {
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
   const bool both = options.strand == Strand::kBoth, four_wanted = both || options.all_bases;
   out.clear();
@@ -126,14 +127,16 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
     if (four_wanted) out[s].log_probs.assign(length * kBases, kNone);
   }
   std::optional<Memories> memories;
-  if (uses_memory(session.config(), options)) {
+  const bool with_memory = uses_memory(session.config(), options);
+  if (with_memory && !memory) {
     memories.emplace(sequences, session.config().memory,
                      [&](std::int64_t tasks, const std::function<void(int, std::int64_t)>& work) {
                        session.for_each(tasks, work);
                      });
   }
   const auto counts = [&](bool reverse) {
-    return memories ? memories->counts(reverse) : RowCounts{};
+    if (memories) return memories->counts(reverse);
+    return with_memory ? memory(reverse) : RowCounts{};
   };
   Hidden hidden;
   // The sequence and position as they were given, whatever the strand.

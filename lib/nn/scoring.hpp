@@ -56,11 +56,14 @@ class NotFinite : public Error {
 
 // Scores every A, C, G and T of the sequences; `out` gets one entry a sequence. on_rows, when set,
 // is told after each pass how many rows went through the model, and in the end of those that had
-// nothing to hide, as if they had been run. Throws as Session::log_probs, and
-// NotFinite.
+// nothing to hide, as if they had been run. memory, where one is used: what it says of rows of the
+// sequences, or of their reverse complements; empty: a memory of the sequences themselves. Throws
+// as Session::log_probs, and NotFinite.
+using StrandCounts = std::function<RowCounts(bool reverse)>;
 void score_sequences(Session& session, std::span<const TokenView> sequences,
                      const ScoringOptions& options, std::vector<SequenceScores>& out,
-                     const std::function<void(std::int64_t rows)>& on_rows = {});
+                     const std::function<void(std::int64_t rows)>& on_rows = {},
+                     const StrandCounts& memory = {});
 
 // Passes, of those of one strand, in which a sequence of the call has a base to hide: a pass in
 // which none has is not run. All sequences go through the model in each.

@@ -13,6 +13,8 @@ namespace m5 {
 std::unique_ptr<ScoreSink> make_bedgraph_sink(const ScoreSinkOptions& options);
 // Throws Error(kUsage) for a stream.
 std::unique_ptr<ScoreSink> make_bigwig_sink(const ScoreSinkOptions& options);
+// Throws Error(kUsage) for a stream.
+std::unique_ptr<ScoreSink> make_score_npz_sink(const ScoreSinkOptions& options);
 std::unique_ptr<ScoreSink> make_score_tsv_sink(const ScoreSinkOptions& options);
 
 // Throws Error(kInput) for a name that begins a line of text which its readers would skip: one with

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
@@ -19,6 +20,7 @@ struct Format {
 constexpr Format kFormats[] = {
     {"bedgraph", false, make_bedgraph_sink},
     {"bigwig", false, make_bigwig_sink},
+    {"npz", true, make_score_npz_sink},
     {"tsv", true, make_score_tsv_sink},
 };
 
@@ -26,7 +28,8 @@ const Format& find(const std::string& name) {
   for (const Format& format : kFormats) {
     if (name == format.name) return format;
   }
-  throw Error(ErrorKind::kUsage, "--output-fmt: no format '" + name + "' (bedgraph, bigwig, tsv)");
+  throw Error(ErrorKind::kUsage,
+              "--output-fmt: no format '" + name + "' (bedgraph, bigwig, npz, tsv)");
 }
 
 }  // namespace
@@ -52,6 +55,7 @@ std::string score_format_of(const std::string& path) {
   const bool none = dot == std::string_view::npos || dot == 0;  // .name is hidden
   const std::string_view suffix = none ? "" : name.substr(dot);
   if (suffix == ".tsv") return "tsv";
+  if (suffix == ".npz" && !has_bgzf_suffix(path)) return "npz";
   for (const char* known : {".bw", ".bigwig", ".bigWig"}) {
     if (suffix == known && !has_bgzf_suffix(path)) return "bigwig";
   }
@@ -62,8 +66,15 @@ std::string score_format_of(const std::string& path) {
   throw Error(
       ErrorKind::kUsage,
       "--output " + path + ": '" + std::string(suffix) +
-          "' is no format of m5 score: the name must end in .bw, or in .bedgraph, .bg, .bdg, "
-          ".bed or .tsv, also with .gz, .bgz or .bgzf behind it, or give -O");
+          "' is no format of m5 score: the name must end in .bw or .npz, or in .bedgraph, .bg, "
+          ".bdg, .bed or .tsv, also with .gz, .bgz or .bgzf behind it, or give -O");
+}
+
+std::uint64_t score_interval_memory(const std::string& format, std::size_t name) {
+  constexpr std::uint64_t kStretch = sizeof(std::string) + 3 * sizeof(std::int64_t);
+  if (format != "npz") return 0;
+  // In a vector that grows by doubling.
+  return 3 * kStretch + (name < sizeof(std::string) / 2 ? 0 : heap_memory(name));
 }
 
 bool needs_all_bases(const std::string& format, Metric metric) {

@@ -26,8 +26,11 @@ struct ScoredInterval {
   const std::string& name;
   std::int64_t length;           // nt of the whole record
   std::int64_t begin, end;       // 0-based, half open
-  const Token* tokens;           // of the whole record
-  const SequenceScores& scores;  // of the whole record
+  const Token* tokens;           // of the record, or of what was scored of it
+  const SequenceScores& scores;  // the same
+  std::int64_t first = 0;        // position of the first of them
+
+  std::size_t at(std::int64_t position) const { return static_cast<std::size_t>(position - first); }
 };
 
 class ScoreSink {
@@ -43,16 +46,19 @@ class ScoreSink {
   void commit() { commit_all(finish()); }
 };
 
-// format: "bedgraph", "bigwig" or "tsv"; Error(kUsage) otherwise, or when the format cannot hold
-// what is asked.
+// format: "bedgraph", "bigwig", "npz" or "tsv"; Error(kUsage) otherwise, or when the format cannot
+// hold what is asked.
 std::unique_ptr<ScoreSink> make_score_sink(const std::string& format,
                                            const ScoreSinkOptions& options);
 // The format a file name asks for by its suffix, before that of BGZF: "tsv" for .tsv, "bedgraph"
 // for .bedgraph, .bedGraph, .bg, .bdg, .bed or none, and for a stream; "bigwig" for .bw, .bigwig
-// and .bigWig, which have no BGZF. Error(kUsage) for any other.
+// and .bigWig, and "npz", which have no BGZF. Error(kUsage) for any other.
 std::string score_format_of(const std::string& path);
 
 // Whether this format or metric needs the log-probabilities of all four bases.
 bool needs_all_bases(const std::string& format, Metric metric);
+
+// Bytes a sink keeps of an interval of a record with a name of that length until commit.
+std::uint64_t score_interval_memory(const std::string& format, std::size_t name);
 
 }  // namespace m5

@@ -23,7 +23,7 @@ class ScoreTsvSink : public ScoreSink {
   void write(const ScoredInterval& interval) override {
     check_line_name(interval.name);
     for (std::int64_t i = interval.begin; i < interval.end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
+      const std::size_t at = interval.at(i);
       if (std::isnan(interval.scores.log_p[at])) continue;
       line_.assign(interval.name);
       line_ += '\t';

@@ -24,7 +24,7 @@ double TrackSink::mean(const ScoredInterval& interval, std::int64_t begin, std::
   double sum = 0;
   std::int64_t scored = 0;
   for (std::int64_t i = begin; i < end; ++i) {
-    const auto at = static_cast<std::size_t>(i);
+    const std::size_t at = interval.at(i);
     const float log_p = interval.scores.log_p[at];
     if (std::isnan(log_p)) continue;
     sum += options_.metric == Metric::kEntropy

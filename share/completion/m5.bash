@@ -54,7 +54,7 @@ _m5() {
       return
       ;;
     score)
-      options="$common $input --region --regions-file --output-fmt --passes --strand --metric --bin
+      options="$common $input --region --regions-file --flank --output-fmt --passes --strand --metric --bin
         --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --context --dry-run --max-memory
         --residual --block-rows --no-header --no-PG"
       ;;

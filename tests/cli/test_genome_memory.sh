@@ -76,6 +76,32 @@ fails 2 "memory" "an empty value" score --memory= g.fa
 ok "off is always so" score --memory off --no-header -o off2.bg g.fa
 same "off, of a model without" off2.bg before.bg
 
+# --- regions within flanks ----------------------------------------------------------------------------
+# The encoder sees the window, the memory is that of the record.
+ok "all of the record" score --no-header -m $M --flank 100k -o flank.bg g.fa g:1001-1200
+ok "the record" score --no-header -m $M -o region.bg g.fa g:1001-1200
+same "flanks that hold the record" flank.bg region.bg
+tail -n +2 g.fa | tr -d '\n' | cut -c 901-1300 | fasta w >w.fa
+for memory in off on; do
+  ok "flank, $memory" score --no-header -m $M --memory $memory --flank 100 -o flank.$memory.bg g.fa g:1001-1200
+  ok "window, $memory" score --no-header -m $M --memory $memory -o w.bg w.fa w:101-300
+  awk -v OFS='\t' '{ print "g", $2 + 900, $3 + 900, $4 }' w.bg >w.$memory.bg
+done
+same "off: the window alone" flank.off.bg w.off.bg
+differ "on: more than the window is known" flank.on.bg w.on.bg
+mean() { awk '{ s += log($4) * ($3 - $2); n += $3 - $2 } END { print s / n }' "$1"; }
+true_that "the record's copies tell more than the window's" "$(mean flank.on.bg) < $(mean w.on.bg) - 0.1"
+for options in "-@ 1 --block-rows 128" "-@ 3"; do
+  # shellcheck disable=SC2086
+  ok "flank, $options" score --no-header -m $M --flank 100 $options -o got.bg g.fa g:1001-1200
+  same "flank, $options" flank.on.bg got.bg
+done
+ok "header" score -m $M --flank 100 -o head.bg g.fa g:1001-1200
+check "the header says whose memory" grep -q '^#note: .*; the genome memory is of the record$' head.bg
+ok "header, off" score -m $M --memory off --flank 100 -o head.bg g.fa g:1001-1200
+check "it does not without" eval '! grep "^#note" head.bg | grep -q memory'
+ok "--dry-run" score --dry-run -m $M --flank 100 g.fa g:1001-1200
+
 # --- what does not matter -----------------------------------------------------------------------------
 for threads in 1 2 3 4; do
   for rows in 128 512; do

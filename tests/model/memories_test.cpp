@@ -61,6 +61,35 @@ TokenView view_of(const std::vector<Token>& tokens, bool circular, std::int64_t 
   return {tokens.data(), static_cast<std::int64_t>(tokens.size()), circular, context};
 }
 
+// Rows of windows ask about the positions that they are of, over the ends of circles, too.
+TEST(Memories, WindowsAreOfTheirSequences) {
+  const Model model = model_with_memory();
+  const auto a = genome(700, 1), b = genome(90, 2);
+  const std::vector<TokenView> views = {view_of(a, true), view_of(b, false, 1)};
+  const Memories memories(views, model.config.memory, serial_for);
+  const std::size_t width = model.config.memory.orders.size() * kBases;
+  const std::vector<Memories::Window> windows = {{1, 10, 30}, {0, -50, 120}, {0, 650, 100},
+                                                 {0, 0, 700}, {1, 89, 1},    {0, 300, 7}};
+  for (const bool reverse : {false, true}) {
+    std::vector<std::int64_t> rows, sources;  // of the windows; of the sequences
+    for (const Memories::Window& window : windows) {
+      const std::int64_t length = views[window.sequence].length;
+      const std::int64_t first_row = window.sequence == 0 ? 0 : 700;
+      for (std::int64_t i = 0; i < window.length; ++i) {
+        const std::int64_t forward = window.first + (reverse ? window.length - 1 - i : i);
+        const std::int64_t position = (forward + length) % length;
+        rows.push_back(static_cast<std::int64_t>(rows.size()));
+        sources.push_back(first_row + (reverse ? length - 1 - position : position));
+      }
+    }
+    std::vector<std::uint32_t> got(rows.size() * width), want(rows.size() * width);
+    memories.counts(reverse, windows)(rows, got.data());
+    memories.counts(reverse)(sources, want.data());
+    EXPECT_EQ(got, want);
+    EXPECT_GT(std::count_if(want.begin(), want.end(), [](std::uint32_t n) { return n > 0; }), 1000);
+  }
+}
+
 std::vector<SequenceScores> score(Session& session, const std::vector<TokenView>& views,
                                   Strand strand = Strand::kForward, bool memory = true) {
   ScoringOptions options;
