@@ -43,26 +43,16 @@ void declare(CLI::App& app, EmbedArguments& a) {
                  "one row per record (default), window, base, feature or file")
       ->option_text("UNIT")
       ->check(CLI::IsMember({"record", "window", "base", "feature", "file"}));
-  add_size(app, "--window", a.units.window, "nt of a window (default 1000)", 1);
-  add_size(app, "--step", a.units.step, "nt from one window to the next (default: the window)", 1);
-  app.add_option("--features", a.units.features,
-                 "BED or GFF3 file (plain or gzip) for --per feature")
-      ->option_text("FILE");
-  app.add_option("--feature-type", a.units.feature_options.type,
-                 "only GFF3 features of this type (column 3)")
-      ->option_text("TYPE");
-  app.add_option("--feature-name", a.units.feature_options.name_attribute,
-                 "what names a GFF3 feature (default: ID, then locus_tag, then Name)")
-      ->option_text("ATTRIBUTE");
+  add_unit_options(app, a.units);
   app.add_option("--strand", a.units.strand,
                  "forward; both: the mean of a row and its reverse complement's; feature: as the "
                  "feature is read (default: feature with --per feature, else both)")
       ->option_text("forward|both|feature")
       ->check(CLI::IsMember({"forward", "both", "feature"}));
-  app.add_option("--layer", a.units.layer,
-                 "rows after so many blocks; 0: the embedding (default: the last)")
-      ->option_text("INT")
-      ->check(CLI::Range(0, 1000000));
+  add_sizes(app, "--layer", a.units.layers,
+            "rows after so many blocks; 0: the embedding (default: the last); 1,2,4: of several, "
+            "in one pass")
+      ->option_text("INT[,INT...]");
   app.add_option("--pool", a.units.pool,
                  "mean (default), max or std (standard deviation), over A, C, G and T")
       ->option_text("mean|max|std")
@@ -76,23 +66,20 @@ void declare(CLI::App& app, EmbedArguments& a) {
 void check(const CLI::App& app, EmbedArguments& a) {
   const auto refuse = [](const std::string& message) { throw Error(ErrorKind::kUsage, message); };
   const bool features = a.units.per == "feature";
-  if (features && a.units.features.empty()) refuse("--per feature needs --features FILE");
-  if (!features && !a.units.features.empty()) refuse("--features goes with --per feature");
-  for (const char* option : {"--feature-type", "--feature-name"}) {
-    if (app.count(option) > 0 && a.units.features.empty()) {
-      refuse(std::string(option) + " needs --features");
+  check_unit_options(app, a.common, a.units);
+  for (std::size_t i = 1; i < a.units.layers.size(); ++i) {
+    if (a.units.layers[i] <= a.units.layers[i - 1]) {
+      refuse("--layer: layers ascend, and each is there once");
     }
   }
-  a.units.feature_options.allow_no_eof = a.common.allow_no_eof;
-  if (a.units.per != "window" && app.count("--window") + app.count("--step") > 0) {
-    refuse("--window and --step go with --per window");
+  if (a.units.per == "base" && a.units.layers.size() > 1) {
+    refuse("--per base writes rows as they are computed, of one layer: give one --layer at a time");
   }
   if (a.units.per == "base" && app.count("--pool") > 0) {
     refuse("--per base pools nothing: no --pool");
   }
   if (a.units.strand == "feature" && !features) refuse("--strand feature goes with --per feature");
   if (a.units.strand.empty()) a.units.strand = features ? "feature" : "both";
-  if (a.units.step == 0) a.units.step = a.units.window;
   if (a.format.empty()) {
     if (a.units.per == "base" && a.common.output == "-") {
       refuse("--per base writes a row a base: give -o FILE.npy or .npz, or ask with -O tsv");
@@ -103,13 +90,12 @@ void check(const CLI::App& app, EmbedArguments& a) {
 
 std::vector<std::string> header_of(const EmbedArguments& a, const Model& model, int argc,
                                    char** argv) {
-  std::string settings = "per=" + a.units.per;
-  if (a.units.per == "window") {
-    settings +=
-        " window=" + std::to_string(a.units.window) + " step=" + std::to_string(a.units.step);
-  }
+  std::string settings = unit_settings(a.units);
   settings += " strand=" + a.units.strand;
-  settings += " layer=" + std::to_string(a.units.layer < 0 ? model.config.layers : a.units.layer);
+  settings += " layer=" + (a.units.layers.empty() ? std::to_string(model.config.layers) : "");
+  for (std::size_t i = 0; i < a.units.layers.size(); ++i) {
+    settings += (i > 0 ? "," : "") + std::to_string(a.units.layers[i]);
+  }
   if (a.units.per != "base") settings += " pool=" + a.units.pool;
   settings += " dtype=" + a.dtype;
   return header_lines(a.common, "embed", argc, argv, model, settings);
@@ -139,20 +125,11 @@ int cmd_embed(int argc, char** argv) {
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
   FeatureTable features(a.units.features, a.units.feature_options);
   a.common.circular_names = features.circular();
-  if (a.units.per == "feature" && can_be_read_twice(plan.files)) {
-    std::vector<Unit> units;
-    for_each_name(plan.files, a.common,
-                  [&](const std::string& name, std::int64_t length, bool circular) {
-                    features.units(name, length, circular, 0, units);
-                    units.clear();
-                  });
-    features.require_all();
-    features.start_over();
-  }
+  if (a.units.per == "feature") check_features(features, plan.files, a.common);
 
   Model model = open_model(a.common);
-  if (a.units.layer > model.config.layers) {
-    throw Error(ErrorKind::kUsage, "--layer: " + std::to_string(a.units.layer) +
+  if (!a.units.layers.empty() && a.units.layers.back() > model.config.layers) {
+    throw Error(ErrorKind::kUsage, "--layer: " + std::to_string(a.units.layers.back()) +
                                        " is more than the " + std::to_string(model.config.layers) +
                                        " blocks of model '" + model.config.name + "'");
   }
@@ -161,6 +138,7 @@ int cmd_embed(int argc, char** argv) {
   EmbedSinkOptions sink_options;
   sink_options.path = a.common.output;
   sink_options.dim = model.config.dim;
+  if (a.units.layers.size() > 1) sink_options.layers = a.units.layers;
   sink_options.float16 = a.dtype == "float16";
   sink_options.header = header_of(a, model, argc, argv);
   sink_options.files = plan.files;
@@ -182,7 +160,7 @@ int cmd_embed(int argc, char** argv) {
       dry.add(batch, embedder.memory(batch, units), embedder.passes(units));
     }
     dry.print([&](std::span<const TokenView> sequences) {
-      session.hidden(sequences, embedder.layer(), [](std::int64_t, int, const float*) {});
+      session.hidden(sequences, embedder.layers(), [](int, std::int64_t, int, const float*) {});
     });
     return 0;
   }

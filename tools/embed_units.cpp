@@ -52,8 +52,10 @@ Embedder::Embedder(const EmbedUnits& choice, const std::vector<std::string>& fil
       features_(features),
       run_memory_(session),
       row_memory_(row_memory),
-      layer_(choice.layer < 0 ? session.config().layers : choice.layer),
-      dim_(session.config().dim) {}
+      layers_(choice.layers.empty() ? std::vector<int>{session.config().layers}
+                                    : std::vector<int>(choice.layers.begin(), choice.layers.end())),
+      dim_(session.config().dim),
+      row_bytes_(sizeof(float) * layers_.size() * static_cast<std::uint64_t>(dim_)) {}
 
 std::vector<Unit> Embedder::units_of(const InputBatch& batch) {
   std::vector<Unit> units;
@@ -66,13 +68,10 @@ std::vector<Unit> Embedder::units_of(const InputBatch& batch) {
       continue;
     }
     for (const Interval& interval : intervals_of(record)) {
-      const bool windows = choice_.per == "window";
-      const std::int64_t window = windows ? choice_.window : interval.end - interval.begin;
-      const std::int64_t step = windows ? choice_.step : window;
-      for (std::int64_t begin = interval.begin; begin < interval.end; begin += step) {
-        const std::int64_t end = std::min(interval.end - begin, window) + begin;
-        units.emplace_back().interval = {sequence, begin, end};
-        if (end == interval.end) break;
+      if (choice_.per == "window") {
+        add_windows(choice_, sequence, interval, units);
+      } else {
+        units.emplace_back().interval = {sequence, interval.begin, interval.end};
       }
     }
   }
@@ -97,7 +96,7 @@ std::uint64_t Embedder::kept_memory(const std::vector<Unit>& units) const {
     bytes += static_cast<std::uint64_t>(rows) * row_memory_;
     if (choice_.per != "feature") continue;
     constexpr std::uint64_t kAllocation = 16;
-    bytes += sizeof(float) * static_cast<std::uint64_t>(dim_) + kAllocation;
+    bytes += row_bytes_ + kAllocation;
     if (row_memory_ > 0) {
       bytes += 2 * (sizeof(std::string) + kAllocation) + features_.name(unit).size();
     }
@@ -114,11 +113,10 @@ std::uint64_t Embedder::memory(const InputBatch& batch, const std::vector<Unit>&
   std::uint64_t pooled = 0;
   if (choice_.per == "base") {
     const std::int64_t held = choice_.strand == "both" ? positions(units) : 0;
-    pooled = sizeof(float) * static_cast<std::uint64_t>(dim_) *
-             static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()) + held);
+    pooled = row_bytes_ * static_cast<std::uint64_t>(std::min(batch.rows, rows_ahead()) + held);
   } else {
-    pooled =
-        static_cast<std::uint64_t>(passes(units)) * Pooler::memory(batch.rows, count, dim_, pool());
+    pooled = static_cast<std::uint64_t>(passes(units)) * layers_.size() *
+             Pooler::memory(batch.rows, count, dim_, pool());
   }
   const std::uint64_t before = written_;
   // Rows of bases have been written by then.
@@ -145,7 +143,7 @@ int Embedder::passes(const std::vector<Unit>& units) const {
   return count;
 }
 
-void Embedder::hidden(InputBatch& batch, bool reverse, const Session::RowSink& rows,
+void Embedder::hidden(InputBatch& batch, bool reverse, const LayerRows& rows,
                       const std::function<void()>& on_failure) {
   const auto turn = [&] {
     if (!reverse) return;
@@ -153,10 +151,11 @@ void Embedder::hidden(InputBatch& batch, bool reverse, const Session::RowSink& r
   };
   turn();
   session_.hidden(
-      batch.views, std::span(&layer_, 1),
-      [&](int, std::int64_t first, int n, const float* values) {
+      batch.views, layers_,
+      [&](int layer, std::int64_t first, int n, const float* values) {
         check_finite(batch, reverse, first, n, values);
-        rows(first, n, values);
+        const auto at = std::lower_bound(layers_.begin(), layers_.end(), layer);
+        rows(static_cast<std::size_t>(at - layers_.begin()), first, n, values);
       },
       on_failure);
   turn();
@@ -178,12 +177,16 @@ Embedded Embedder::compute(InputBatch batch, std::vector<Unit> units, EmbedSink&
                                   : unit.interval);
     }
     if (intervals.empty()) continue;
-    Pooler& pooler =
-        *(result.poolers[reverse] = std::make_unique<Pooler>(in.views, intervals, dim_, pool()));
-    hidden(result.batch, reverse, [&](std::int64_t first, int n, const float* values) {
-      pooler.add(first, n, values);
-      check();
-    });
+    std::vector<Pooler>& poolers = result.poolers[reverse];
+    poolers.reserve(layers_.size());
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      poolers.emplace_back(in.views, intervals, dim_, pool());
+    }
+    hidden(result.batch, reverse,
+           [&](std::size_t layer, std::int64_t first, int n, const float* values) {
+             poolers[layer].add(first, n, values);
+             check();
+           });
   }
   return result;
 }
@@ -204,7 +207,7 @@ void Embedder::compute_bases(Embedded& embedded, EmbedSink& sink,
       rows += unit.interval.end - unit.interval.begin;
     }
     reverse.resize(static_cast<std::size_t>(rows * dim_));
-    hidden(in, true, [&](std::int64_t first, int n, const float* values) {
+    hidden(in, true, [&](std::size_t, std::int64_t first, int n, const float* values) {
       auto s = std::upper_bound(first_row.begin(), first_row.end(), first) - first_row.begin() - 1;
       for (std::int64_t row = first; row < first + n; ++row, values += dim_) {
         const auto of = [&] { return static_cast<std::size_t>(s); };
@@ -225,7 +228,7 @@ void Embedder::compute_bases(Embedded& embedded, EmbedSink& sink,
     });
   }
   RowOrder order(dim_, rows_ahead(), base_rows(in, units, reverse, sink));
-  const auto row = [&](std::int64_t first, int n, const float* values) {
+  const auto row = [&](std::size_t, std::int64_t first, int n, const float* values) {
     order.add(first, n, values);
     check();
   };
@@ -255,7 +258,13 @@ void Embedder::write(Embedded& embedded, EmbedSink& sink) {
     }
     if (by_file) row_.end += unit.interval.end;
     for (const bool reverse : {false, true}) {
-      if (reads(unit, reverse)) embedded.poolers[reverse]->add_to(next[reverse]++, sums_[reverse]);
+      if (!reads(unit, reverse)) continue;
+      std::vector<PoolSum>& sums = sums_[reverse];
+      sums.resize(layers_.size());
+      for (std::size_t l = 0; l < sums.size(); ++l) {
+        embedded.poolers[reverse][l].add_to(next[reverse], sums[l]);
+      }
+      ++next[reverse];
     }
   }
   if (choice_.per != "file") write_row(sink);
@@ -265,12 +274,14 @@ void Embedder::finish(EmbedSink& sink) { write_row(sink); }
 
 void Embedder::write_row(EmbedSink& sink) {
   if (!std::exchange(open_, false)) return;
-  std::vector<float> values, other(static_cast<std::size_t>(dim_));
-  for (PoolSum& sum : sums_) {
-    if (sum.values.empty()) continue;
-    row_.bases = sum.bases;
-    Pooler::finish(pool(), sum, other.data());
-    sum = PoolSum{};
+  std::vector<float> values, other(row_bytes_ / sizeof(float));
+  for (std::vector<PoolSum>& sums : sums_) {
+    if (sums.empty()) continue;
+    row_.bases = sums.front().bases;
+    for (std::size_t l = 0; l < sums.size(); ++l) {
+      Pooler::finish(pool(), sums[l], other.data() + l * static_cast<std::size_t>(dim_));
+    }
+    sums.clear();
     if (values.empty()) {
       values = other;
       continue;

@@ -16,27 +16,23 @@
 #include "tools/feature_table.hpp"
 #include "tools/input.hpp"
 #include "tools/run_memory.hpp"
+#include "tools/unit_choice.hpp"
 
 namespace m5 {
 
-struct EmbedUnits {
-  std::string per = "record";  // "window", "base", "feature", "file"
-  std::string strand;          // "forward", "both", "feature"
-  std::int64_t window = 1000;  // nt
-  std::int64_t step = 0;       // nt from one window to the next
-  int layer = -1;              // -1: the last
-  std::string pool = "mean";   // "max", "std"
-  std::string features;        // file
-  FeatureOptions feature_options;
+struct EmbedUnits : UnitChoice {     // per: "record", "window", "base", "feature", "file"
+  std::string strand;                // "forward", "both", "feature"
+  std::vector<std::int64_t> layers;  // ascending; none: the last
+  std::string pool = "mean";         // "max", "std"
 };
 
 // A batch that went through the model, on its way to be written.
 struct Embedded {
   InputBatch batch;
   std::vector<Unit> units;
-  // Of the forward and of the reverse strand: null where no unit asks for it, and with --per base,
+  // Of the forward and of the reverse strand: none where no unit asks for it, and with --per base,
   // whose rows are written as they come.
-  std::unique_ptr<Pooler> poolers[2];
+  std::vector<Pooler> poolers[2];  // [strand][layer]
 };
 
 class Embedder {
@@ -46,7 +42,7 @@ class Embedder {
   Embedder(const EmbedUnits& choice, const std::vector<std::string>& files, Session& session,
            RegionSelector& selector, FeatureTable& features, std::uint64_t row_memory);
 
-  int layer() const { return layer_; }
+  const std::vector<int>& layers() const { return layers_; }
   bool wants(const std::string& record) const {
     return choice_.per == "feature" ? features_.wants(record) : selector_.wants(record);
   }
@@ -65,8 +61,11 @@ class Embedder {
   void finish(EmbedSink& sink);  // after the last batch
 
  private:
-  // Rows of one strand of the batch, whose tokens are turned round meanwhile; as Session::hidden.
-  void hidden(InputBatch& batch, bool reverse, const Session::RowSink& rows,
+  // Rows of one strand of the batch, whose tokens are turned round meanwhile; as Session::hidden,
+  // with the index of the layer in layers_.
+  using LayerRows =
+      std::function<void(std::size_t layer, std::int64_t first_row, int n, const float* values)>;
+  void hidden(InputBatch& batch, bool reverse, const LayerRows& rows,
               const std::function<void()>& on_failure = {});
   void compute_bases(Embedded& embedded, EmbedSink& sink, const std::function<void()>& check);
   bool reads(const Unit& unit, bool reverse) const;
@@ -90,14 +89,16 @@ class Embedder {
   FeatureTable& features_;
   const RunMemory run_memory_;
   const std::uint64_t row_memory_;
-  const int layer_, dim_;
-  std::uint64_t kept_ = 0;     // bytes of the rows so far
-  std::uint64_t written_ = 0;  // bytes of the batch before
+  const std::vector<int> layers_;
+  const int dim_;
+  const std::uint64_t row_bytes_;  // of the values of a row: [layers][dim]
+  std::uint64_t kept_ = 0;         // bytes of the rows so far
+  std::uint64_t written_ = 0;      // bytes of the batch before
   // The row that is being put together.
   bool open_ = false;
   EmbedRow row_;
   std::size_t feature_ = 0;
-  PoolSum sums_[2];  // of either strand
+  std::vector<PoolSum> sums_[2];  // of either strand, [layer]
 };
 
 }  // namespace m5

@@ -7,6 +7,15 @@
 
 namespace m5 {
 
+void add_windows(const UnitChoice& choice, std::int64_t sequence, const Interval& interval,
+                 std::vector<Unit>& units) {
+  for (std::int64_t begin = interval.begin; begin < interval.end; begin += choice.step) {
+    const std::int64_t end = std::min(interval.end - begin, choice.window) + begin;
+    units.emplace_back().interval = {sequence, begin, end};
+    if (end == interval.end) break;
+  }
+}
+
 FeatureTable::FeatureTable(const std::string& path, const FeatureOptions& options) : path_(path) {
   if (path.empty()) return;
   FeatureFile file = read_features(path, options);
@@ -70,6 +79,18 @@ void FeatureTable::write(EmbedSink& sink) const {
                rows_[i].data());
     });
   }
+}
+
+void check_features(FeatureTable& features, const std::vector<std::string>& files,
+                    const CommonOptions& options) {
+  if (!can_be_read_twice(files)) return;
+  std::vector<Unit> units;
+  for_each_name(files, options, [&](const std::string& name, std::int64_t length, bool circular) {
+    features.units(name, length, circular, 0, units);
+    units.clear();
+  });
+  features.require_all();
+  features.start_over();
 }
 
 }  // namespace m5

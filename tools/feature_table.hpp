@@ -1,5 +1,5 @@
-// The features of m5 embed --per feature, and their rows, which are written in the order of the
-// file.
+// Windows and features, of which m5 embed and m5 score make rows; and the rows of m5 embed --per
+// feature, which are written in the order of the file.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "io/features.hpp"
 #include "nn/pooling.hpp"
 #include "sinks/embed_sink.hpp"
+#include "tools/unit_choice.hpp"
 
 namespace m5 {
 
@@ -22,6 +23,11 @@ struct Unit {
   char strand = '.';        // of the feature
   bool joined = false;      // to the one before: another part of its feature
 };
+
+// The windows of an interval: they stop at the first one that reaches its end, which may be
+// shorter.
+void add_windows(const UnitChoice& choice, std::int64_t sequence, const Interval& interval,
+                 std::vector<Unit>& units);
 
 // Features by the name of their record, and the rows found for them. Throws Error(kInput) as
 // read_features. units() and keep() may run on different threads.
@@ -39,6 +45,8 @@ class FeatureTable {
   // row: its file and bases.
   void keep(std::size_t feature, const EmbedRow& row, const std::vector<float>& values);
   const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }
+  // Of those whose record came, begin and end are where they were placed.
+  const std::vector<Feature>& features() const { return features_; }
   // Throws Error(kInput) if a feature's record never came.
   void require_all() const;
   void start_over() { std::fill(taken_.begin(), taken_.end(), 0); }  // the records come once more
@@ -55,5 +63,10 @@ class FeatureTable {
   std::vector<std::int64_t> bases_;
   std::vector<std::uint32_t> files_;  // of the record
 };
+
+// Throws Error(kInput) for a feature that does not fit the records of the files, or is of none,
+// where that can be known beforehand.
+void check_features(FeatureTable& features, const std::vector<std::string>& files,
+                    const CommonOptions& options);
 
 }  // namespace m5

@@ -59,7 +59,8 @@ std::uint64_t embed_row_memory(const std::string& format, const EmbedSinkOptions
   if (format == "tsv") return 0;
   const bool stream = is_stream(options.path);
   constexpr std::uint64_t kTable = 3 * sizeof(std::int64_t) + 3 * sizeof(std::uint32_t) + 1;
-  const std::uint64_t values = static_cast<std::uint64_t>(options.dim) * (options.float16 ? 2 : 4);
+  const std::uint64_t values =
+      static_cast<std::uint64_t>(options.width()) * (options.float16 ? 2 : 4);
   // Blocks of held values have room to spare (npy.hpp).
   return (format == "npz" ? kTable + 1 : 0) + (stream ? values + values / 8 : 0);
 }

@@ -1,6 +1,7 @@
 // Where embeddings go: one class per format, made by make_embed_sink.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,10 +13,15 @@ namespace m5 {
 
 struct EmbedSinkOptions {
   std::string path = "-";
-  int dim = 0;                      // values a row
-  bool float16 = false;             // rounded to nearest even; else float32
-  std::vector<std::string> header;  // provenance lines, each with its leading #
-  std::vector<std::string> files;   // of the input, as given
+  int dim = 0;                       // values a row, of each layer
+  std::vector<std::int64_t> layers;  // several; none: there is one, which needs no name
+  bool float16 = false;              // rounded to nearest even; else float32
+  std::vector<std::string> header;   // provenance lines, each with its leading #
+  std::vector<std::string> files;    // of the input, as given
+
+  int width() const {  // values a row
+    return dim * static_cast<int>(std::max<std::size_t>(1, layers.size()));
+  }
 };
 
 // What a row of the result stands for.
@@ -31,7 +37,7 @@ struct EmbedRow {
 class EmbedSink {
  public:
   virtual ~EmbedSink() = default;
-  // values: [dim]. Throws Error(kIo), and Error(kNumeric) for a value float16 cannot hold.
+  // values: [layers][dim]. Throws Error(kIo), and Error(kNumeric) for a value float16 cannot hold.
   virtual void add(const EmbedRow& row, const float* values) = 0;
   // After this the file, and its companion if it has one, are whole and in place.
   void commit() { commit_all(finish()); }

@@ -1,4 +1,5 @@
-// Table of embeddings: what a row is, then one column a component.
+// Table of embeddings: what a row is, then one column a component (eI), of several
+// layers layer by layer (lL_eI).
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
@@ -17,7 +18,14 @@ class EmbedTsvSink : public EmbedSink {
                                                           : OutputFile::Format::kPlain) {
     for (const std::string& line : options.header) file_.write(line + "\n");
     std::string names = kRowColumns;
-    for (int i = 0; i < options.dim; ++i) names += "\te" + std::to_string(i);
+    for (int i = 0; i < options.width(); ++i) {
+      names += '\t';
+      if (!options.layers.empty()) {
+        names +=
+            "l" + std::to_string(options.layers[static_cast<std::size_t>(i / options.dim)]) + "_";
+      }
+      names += "e" + std::to_string(i % options.dim);
+    }
     file_.write(names + "\n");
   }
 
@@ -25,7 +33,7 @@ class EmbedTsvSink : public EmbedSink {
     check_line_name(row.name);
     line_.clear();
     append_row_columns(line_, row, options_);
-    for (int i = 0; i < options_.dim; ++i) {
+    for (int i = 0; i < options_.width(); ++i) {
       line_ += '\t';
       // Shortest text that reads back as the same number.
       append_shortest(line_,

@@ -1,4 +1,5 @@
-// NPY: one array [rows][dim], C order, with a table of what the rows are beside it.
+// NPY: one array [rows][dim], of several layers [rows][layers][dim], C order, with a table of what
+// the rows are beside it.
 #include "sinks/npy.hpp"
 
 #include <algorithm>
@@ -15,8 +16,15 @@ namespace m5 {
 
 static_assert(std::endian::native == std::endian::little, "arrays are written little-endian");
 
-std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns) {
+std::string values_header(const EmbedSinkOptions& options, std::int64_t rows) {
+  return npy_header(options.float16 ? "<f2" : "<f4", rows, options.dim,
+                    static_cast<std::int64_t>(options.layers.size()));
+}
+
+std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns,
+                       std::int64_t layers) {
   std::string shape = "(" + std::to_string(rows) + ",";
+  if (layers > 0) shape += " " + std::to_string(layers) + ",";
   if (columns > 0) shape += " " + std::to_string(columns);
   std::string header =
       "{'descr': '" + descr + "', 'fortran_order': False, 'shape': " + shape + "), }";
@@ -36,10 +44,10 @@ void append_values(std::string& bytes, const EmbedSinkOptions& options, const Em
                    const float* values) {
   if (!options.float16) {
     bytes.append(reinterpret_cast<const char*>(values),
-                 static_cast<std::size_t>(options.dim) * sizeof(float));
+                 static_cast<std::size_t>(options.width()) * sizeof(float));
     return;
   }
-  for (int i = 0; i < options.dim; ++i) {
+  for (int i = 0; i < options.width(); ++i) {
     const std::uint16_t half = to_float16(row, values[i]);
     bytes.append(reinterpret_cast<const char*>(&half), sizeof half);
   }
@@ -110,7 +118,7 @@ class NpySink : public EmbedSink {
   }
 
  private:
-  std::string header() const { return npy_header(values_descr(options_), rows_, options_.dim); }
+  std::string header() const { return values_header(options_, rows_); }
 
   EmbedSinkOptions options_;
   OutputFile file_;

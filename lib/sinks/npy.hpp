@@ -11,16 +11,17 @@ namespace m5 {
 
 inline constexpr std::size_t kNpyHeaderSize = 128;  // of every header written here
 
-// kNpyHeaderSize bytes. descr: such as "<f4"; columns 0: a vector.
-std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns);
+// kNpyHeaderSize bytes. descr: such as "<f4"; columns 0: a vector; layers above 0: [rows, layers,
+// columns].
+std::string npy_header(const std::string& descr, std::int64_t rows, std::int64_t columns,
+                       std::int64_t layers = 0);
+// Of the values of so many rows.
+std::string values_header(const EmbedSinkOptions& options, std::int64_t rows);
 
 // The bytes of a row of values in the dtype of `options`: appended to `bytes`.
 // Throws Error(kNumeric) naming the row for a value float16 cannot hold.
 void append_values(std::string& bytes, const EmbedSinkOptions& options, const EmbedRow& row,
                    const float* values);
-inline const char* values_descr(const EmbedSinkOptions& options) {
-  return options.float16 ? "<f2" : "<f4";
-}
 
 // Bytes kept until the end, in blocks: one string would be copied, and doubled, as it grows.
 struct HeldBytes {

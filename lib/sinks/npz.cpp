@@ -1,5 +1,6 @@
-// NPZ: the arrays embeddings [rows][dim], names, sequences, start, end, strand, n_bases and file
-// (index into files) of the rows, and files, readable with numpy.load(allow_pickle=False).
+// NPZ: the arrays embeddings [rows][dim], of several layers [rows][layers][dim] and layers, names,
+// sequences, start, end, strand, n_bases and file (index into files) of the rows, and files,
+// readable with numpy.load(allow_pickle=False).
 #include <algorithm>
 #include <vector>
 
@@ -47,15 +48,17 @@ class NpzSink : public EmbedSink {
     write_column("n_bases.npy", &RowTable::bases);
     write_column("file.npy", &RowTable::file);
     write_texts(zip_, "files.npy", options_.files);
+    if (!options_.layers.empty()) {
+      write_integers(zip_, "layers.npy", static_cast<std::int64_t>(options_.layers.size()),
+                     [&](std::int64_t i) { return options_.layers[static_cast<std::size_t>(i)]; });
+    }
     if (!options_.header.empty()) write_texts(zip_, "provenance.npy", options_.header);
     zip_.finish();
     return {&file_};
   }
 
  private:
-  std::string header() const {
-    return npy_header(values_descr(options_), table_.size(), options_.dim);
-  }
+  std::string header() const { return values_header(options_, table_.size()); }
 
   void write_column(const std::string& member,
                     const std::string& (RowTable::*column)(std::int64_t) const) {

@@ -221,6 +221,41 @@ differ "--linear is heard before Is_circular" <(tail -n +2 .out | cut -f8-) <(ta
 ok "--layer 2" embed --no-header --layer 2 g.fa && same "the last layer is the default" .out records
 ok "--layer 0" embed --no-header --layer 0 g.fa && differ "--layer 0" .out records
 ok "--layer 1" embed --no-header --layer 1 g.fa && differ "--layer 1" .out records
+# Several in one pass: each as if alone.
+printf 'chr2\t10\t200\tf\t0\t-\nchr1\t0\t1000\tg\t0\t+\nchr1\t9\t129\th\n' >layers.bed
+for units in "--per record" "--per window --window 90 --step 50" "--pool std --strand forward" \
+  "--per feature --features layers.bed" "--per file"; do
+  # shellcheck disable=SC2086
+  ok "--layer 0,1,2, $units" embed --no-header --layer 0,1,2 $units g.fa
+  cp .out layers
+  for layer in 0 1 2; do
+    # shellcheck disable=SC2086
+    ok "--layer $layer, $units" embed --no-header --layer $layer $units g.fa
+    same "layer $layer of several, $units" <(tail -n +2 .out) \
+      <(tail -n +2 layers | cut -f "1-7,$((8 + layer * dim))-$((7 + (layer + 1) * dim))")
+  done
+done
+ok "--layer 0,2" embed --no-header --layer 0,2 g.fa && cp .out layers
+equal "columns by layer" "$(head -n 1 layers | cut -f "8,9,$((8 + dim)),$((7 + 2 * dim))" | tr '\t' ' ')" \
+  "l0_e0 l0_e1 l2_e0 l2_e$((dim - 1))"
+for run in "1 128" "3 512"; do
+  ok "--layer 0,2: $run" embed --no-header --layer 0,2 -@ ${run% *} --block-rows ${run#* } g.fa
+  same "--layer 0,2: -@, --block-rows $run" .out layers
+done
+ok "header" embed --layer 0,2 g.fa && check "the header names them" grep -q '^#settings: .* layer=0,2 ' .out
+for format in npy npz; do
+  ok "$format, layers" embed --no-header --layer 0,2 -o layers.$format g.fa
+  "$M5" embed --no-header --layer 0,2 -O $format - <g.fa >layered.$format 2>err
+done
+same "npy of layers to a pipe" layers.npy layered.npy
+ok "one layer in a list" embed --no-header --layer 1 -o one.npz g.fa
+ok "--dry-run" embed --dry-run --layer 0,1,2 g.fa
+fails 2 "--layer: 3 is more than the 2 blocks" "a layer that is none" embed --layer 0,3 g.fa
+fails 2 "--layer: layers ascend" "not ascending" embed --layer 2,0 g.fa
+fails 2 "--layer: layers ascend" "twice" embed --layer 1,1 g.fa
+fails 2 "--layer" "an empty place" embed --layer 1,,2 g.fa
+fails 2 "--layer" "negative" embed --layer -1 g.fa
+fails 2 "one --layer at a time" "bases of several" embed --per base -O tsv --layer 0,1 g.fa
 
 # --- files -----------------------------------------------------------------------------------------
 ok "tsv by suffix" embed --no-header -o r.tsv g.fa && same "tsv by suffix" r.tsv records
@@ -280,6 +315,13 @@ assert list(f["sequences"]) == ["chr2", "chr1", "chr1"] and list(f["strand"]) ==
 assert (f["embeddings"][1] == npy[0]).all()  # the whole record, as a feature
 s = load("stream.npz")
 assert (s["embeddings"] == npy).all() and list(s["names"]) == list(npz["names"])
+layers = np.array([[float(x) for x in line.split("\t")[7:]] for line in list(open("layers"))[1:]],
+                  dtype=np.float32).reshape(3, 2, dim)
+assert (load("layers.npy") == layers).all()
+for name in ("layers.npz", "layered.npz"):
+    z = load(name)
+    assert (z["embeddings"] == layers).all() and list(z["layers"]) == [0, 2]
+assert load("one.npz")["embeddings"].shape == (3, dim) and "layers" not in load("one.npz").files
 assert list(load("u.npz")["names"]) == ["\u00e9\u20ac"]
 P
 else
