@@ -191,10 +191,9 @@ RecordSummary evaluate_as_scored(Session& session, const LossData& data,
                                  const std::vector<Segment>& segments, ScoringOptions scoring) {
   scoring.all_bases = true;
   RecordSummary total;
-  std::vector<SequenceScores> scores;
   for_each_batch(segments, [&](std::span<const Segment> batch) {
     const std::vector<TokenView> views = views_of(batch, data.store.tokens);
-    score_sequences(session, views, scoring, scores);
+    const std::vector<SequenceScores> scores = score_sequences(session, views, scoring);
     for (std::size_t s = 0; s < views.size(); ++s) {
       RecordSummary one;
       one.name = "segment";

@@ -47,7 +47,7 @@ Scored Scorer::score(InputBatch batch, const std::function<void(std::int64_t row
     };
   }
   try {
-    score_sequences(session_, in.views, options_, result.scores, on_rows, counts);
+    result.scores = score_with_counts(session_, in.views, options_, on_rows, counts);
   } catch (const NotFinite& error) {
     const InputRecord& record = in.records[error.sequence];
     std::int64_t position = error.position;

@@ -52,8 +52,11 @@ const char* hint(unsigned char byte) {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view letters, const std::string& file,
-                            const std::string& record, BaseCounts* counts) {
+namespace {
+
+// where: begins the message of an error.
+template <class Where>
+std::vector<Token> tokens_of(std::string_view letters, BaseCounts* counts, const Where& where) {
   std::vector<Token> tokens(letters.size());
   // Four histograms, so that runs of one letter do not wait on one counter.
   std::array<std::array<std::int64_t, 256>, 4> seen{};
@@ -67,9 +70,8 @@ std::vector<Token> tokenize(std::string_view letters, const std::string& file,
   if (worst == kBad) {
     const auto at = std::find(tokens.begin(), tokens.end(), kBad) - tokens.begin();
     const auto byte = static_cast<unsigned char>(letters[static_cast<std::size_t>(at)]);
-    throw Error(ErrorKind::kInput, file + ": record '" + record + "': position " +
-                                       std::to_string(at + 1) + ": " + describe(byte) +
-                                       " is no nucleotide code" + hint(byte));
+    throw Error(ErrorKind::kInput, where() + "position " + std::to_string(at + 1) + ": " +
+                                       describe(byte) + " is no nucleotide code" + hint(byte));
   }
   if (counts != nullptr) {
     for (std::size_t byte = 0; byte < 256; ++byte) {
@@ -81,6 +83,17 @@ std::vector<Token> tokenize(std::string_view letters, const std::string& file,
     }
   }
   return tokens;
+}
+
+}  // namespace
+
+std::vector<Token> tokenize(std::string_view letters, const std::string& file,
+                            const std::string& record, BaseCounts* counts) {
+  return tokens_of(letters, counts, [&] { return file + ": record '" + record + "': "; });
+}
+
+std::vector<Token> tokenize(std::string_view letters) {
+  return tokens_of(letters, nullptr, [] { return std::string("sequence: "); });
 }
 
 void reverse_complement(std::span<Token> tokens) {

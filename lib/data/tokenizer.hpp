@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +18,8 @@ struct BaseCounts {
   bool operator==(const BaseCounts&) const = default;
 };
 
-// letters: IUPAC nucleotide codes in either case, nothing else. One token a letter. Adds to *counts
-// when given. Throws Error(kInput) naming file, record and the 1-based position of any other byte
-// ('-', '*', digits, amino acids ...).
+// As the public tokenize, naming file and record too. Adds to *counts when given.
 std::vector<Token> tokenize(std::string_view letters, const std::string& file,
                             const std::string& record, BaseCounts* counts = nullptr);
-
-void reverse_complement(std::span<Token> tokens);  // in place
 
 }  // namespace m5

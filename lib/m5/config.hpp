@@ -36,7 +36,7 @@ struct MemoryConfig {
   std::vector<MemoryOrder> orders;
   int hidden = 32;  // width of the mixing network, a multiple of 8
   // Two-sided 1 to 6, one-sided 11, 14 and 18, and 1 to 3 on one side with 5, 6 and 8 on the other.
-  static MemoryConfig standard();
+  M5_API static MemoryConfig standard();
   bool empty() const { return orders.empty(); }
   bool operator==(const MemoryConfig&) const = default;
 };
@@ -75,8 +75,9 @@ struct M5_API ModelConfig {
   // they are empty.
   void validate();
 
-  // JSON text, keys in a fixed order. from_json throws Error(kModel) on an unknown key, a wrong
-  // type, or a newer format version (the message states both versions), and validates.
+  // JSON text, keys in a fixed order; of the fields as they are. from_json throws Error(kModel) on
+  // an unknown key, a wrong type, or a newer format version (the message states both versions), and
+  // validates.
   std::string to_json() const;
   static ModelConfig from_json(const std::string& text, const std::string& origin);
 

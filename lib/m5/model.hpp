@@ -1,6 +1,7 @@
 // A model: config, parameters, provenance. One .safetensors file (man 5 m5-model).
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,11 +20,12 @@ struct Model {
 };
 
 // Fresh parameters: a function of (config, seed) alone. Throws Error(kModel) as
-// ModelConfig::validate does.
+// ModelConfig::validate does, and Error(kResource) where there is no memory for them.
 M5_API Model initial_model(const ModelConfig& config, std::uint64_t seed);
 
 // The same model with another genome memory, or none (memory without orders). New mixing weights
-// are a function of (config, seed) and change no score until they are trained.
+// are a function of (config, seed) and change no score until they are trained. Throws as
+// initial_model, and Error(kUsage) for another number of parameters than the model's config has.
 M5_API Model with_memory(const Model& model, const MemoryConfig& memory, std::uint64_t seed);
 
 // Throws Error(kModel) with the path, and the tensor where one is at fault; nothing in the file is

@@ -26,7 +26,9 @@ struct SessionOptions {
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,
 // the sequences and the two precisions only: not on threads, block size or the other contexts in
 // the call. Arguments are checked before anything is computed: Error(kUsage) names what is wrong,
-// such as an empty sequence, a token that may not be there, a context or a row out of order.
+// such as an empty sequence, a token that may not be there, a context or a row out of order. A
+// session takes one call at a time, and belongs to the process that made it: a second call
+// meanwhile, or one after fork(), is Error(kUsage), too.
 class M5_API Session {
  public:
   // The model is copied. Throws Error(kModel) for a config that does not validate, Error(kUsage)
@@ -43,14 +45,16 @@ class M5_API Session {
 
   // log_probs[r][b] = log p(base b at rows[r] | the tokens given), nats, [rows.size(), 4].
   // rows strictly ascending. Throws Error(kNumeric) if a value is not finite. counts: of a model
-  // with a genome memory, what that knows of the rows; empty: the encoder alone.
+  // with a genome memory, what that knows of the rows (Error(kUsage) without one); empty: the
+  // encoder alone. For the scores of `m5 score` see m5/scoring.hpp.
   void log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
                  float* log_probs, const RowCounts& counts = {});
 
   // Calls sink(first_row, n, values) for blocks of rows that together cover every row once, from
   // several threads at a time and in any order. values: [n, dim], the residual stream after `layer`
   // blocks (0 = embedding, config.layers = last); the last one after the final norm.
-  // Values are not checked: extreme weights can give NaN.
+  // Values are not checked: extreme weights can give NaN. For the rows of `m5 embed` see
+  // m5/embedding.hpp.
   using RowSink = std::function<void(std::int64_t first_row, int n, const float* values)>;
   void hidden(std::span<const TokenView> sequences, int layer, const RowSink& sink);
   // The same after several layers, strictly ascending, in one pass: all rows of one layer before

@@ -2,6 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "m5/export.hpp"
 
 namespace m5 {
 
@@ -17,6 +22,18 @@ inline constexpr int kBases = 4;
 inline constexpr bool is_base(Token t) { return t < kBases; }
 // A<->T, C<->G; N, MASK and PAD are their own complement.
 inline constexpr Token complement(Token t) { return is_base(t) ? static_cast<Token>(3 - t) : t; }
+
+// IUPAC nucleotide codes in either case, one token a letter: U is read as T, and every code that
+// stands for several bases as N. Throws Error(kInput) naming the 1-based position of any other byte
+// (gaps, digits, amino acids ...).
+M5_API std::vector<Token> tokenize(std::string_view letters);
+
+// In place; a token that is no base stays what it is.
+M5_API void reverse_complement(std::span<Token> tokens);
+
+// Which strands of a sequence are read. What comes of the reverse strand is given at the positions
+// of the sequence as it was given.
+enum class Strand { kForward, kReverse, kBoth };
 
 // A tokenised sequence the encoder reads; looks at memory owned by the caller.
 struct TokenView {

@@ -259,7 +259,8 @@ std::string ModelConfig::to_json() const {
     for (const MemoryOrder& o : memory.orders) orders.push_back(Json::array({o.left, o.right}));
     json["memory"] = Json{{"orders", std::move(orders)}, {"hidden", memory.hidden}};
   }
-  return json.dump(2) + "\n";
+  // A name that was not validated may be no UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 ModelConfig ModelConfig::from_json(const std::string& text, const std::string& origin) {

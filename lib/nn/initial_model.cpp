@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/memory.hpp"
 #include "base/random.hpp"
 #include "m5/model.hpp"
 #include "nn/parameters.hpp"
@@ -11,6 +12,8 @@ Model initial_model(const ModelConfig& config, std::uint64_t seed) {
   model.config = config;
   model.config.validate();
   const ParameterTable table(model.config);
+  require_more_memory(static_cast<std::uint64_t>(table.total) * sizeof(float),
+                      "model '" + model.config.name + "'");
   model.parameters.resize(static_cast<std::size_t>(table.total));
   for (const ParameterSpec& spec : table.specs) {
     for (std::int64_t i = spec.offset; i < spec.offset + spec.size; ++i) {
@@ -26,9 +29,10 @@ Model initial_model(const ModelConfig& config, std::uint64_t seed) {
 }
 
 Model with_memory(const Model& model, const MemoryConfig& memory, std::uint64_t seed) {
-  const ParameterTable before(model.config);
-  before.check_count(model.parameters.size());
   ModelConfig config = model.config;
+  config.validate();
+  const ParameterTable before(config);
+  before.check_count(model.parameters.size());
   config.memory = memory;
   Model result = initial_model(config, seed);  // the encoder's part is the same slab
   std::copy_n(model.parameters.begin(), before.encoder, result.parameters.begin());

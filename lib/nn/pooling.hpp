@@ -11,18 +11,9 @@
 #include <span>
 #include <vector>
 
-#include "m5/tokens.hpp"
+#include "m5/embedding.hpp"
 
 namespace m5 {
-
-enum class Pool { kMean, kMax, kStd };
-
-// Positions [begin, end) of one sequence, begin < end. On a circular sequence end may pass the
-// length, by less than once around.
-struct PoolInterval {
-  std::int64_t sequence = 0;
-  std::int64_t begin = 0, end = 0;
-};
 
 // What was pooled of the intervals of one row of the result.
 struct PoolSum {

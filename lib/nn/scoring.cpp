@@ -5,7 +5,7 @@
 #include <limits>
 #include <optional>
 
-#include "data/tokenizer.hpp"
+#include "nn/arguments.hpp"
 #include "nn/memories.hpp"
 
 namespace m5 {
@@ -19,8 +19,7 @@ struct Hidden {
 
 // Throws NotFinite for the first value that is not finite, if there is one. reverse: the views are
 // reverse complements.
-void name_position(const std::vector<TokenView>& views, const Hidden& hidden, bool reverse,
-                   const Error& error) {
+void name_position(const std::vector<TokenView>& views, const Hidden& hidden, bool reverse) {
   const auto bad = std::find_if(hidden.log_probs.begin(), hidden.log_probs.end(),
                                 [](float value) { return !std::isfinite(value); });
   if (bad == hidden.log_probs.end()) return;
@@ -29,7 +28,7 @@ void name_position(const std::vector<TokenView>& views, const Hidden& hidden, bo
   std::size_t sequence = 0;
   while (position >= views[sequence].length) position -= views[sequence++].length;
   if (reverse) position = views[sequence].length - 1 - position;
-  throw NotFinite(sequence, position, error.what());
+  throw NotFinite(sequence, position);
 }
 
 // One strand: `tokens` are the sequences one after the other as this strand reads them, and are
@@ -69,7 +68,7 @@ void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
       try {
         session.log_probs(views, hidden.rows, hidden.log_probs.data(), counts);
       } catch (const Error& error) {
-        if (error.kind() == ErrorKind::kNumeric) name_position(views, hidden, reverse, error);
+        if (error.kind() == ErrorKind::kNumeric) name_position(views, hidden, reverse);
         throw;
       }
     }
@@ -85,6 +84,15 @@ void score_strand(bool reverse, Session& session, std::vector<Token>& tokens,
     if (on_rows) on_rows(total);
   }
   if (on_rows && passes > working) on_rows(total * (passes - working));
+}
+
+void check(const ScoringOptions& options) {
+  constexpr int kMostPasses = 1'000'000;
+  if (options.passes < 1 || options.passes > kMostPasses) {
+    throw Error(ErrorKind::kUsage, "passes: " + std::to_string(options.passes) + " is not 1 to " +
+                                       std::to_string(kMostPasses));
+  }
+  check_strand(options.strand);
 }
 
 // four: those of the other strand, and on return the mean of both, the probabilities made to sum to
@@ -107,17 +115,17 @@ bool uses_memory(const ModelConfig& config, const ScoringOptions& options) {
   return options.memory && !options.unmasked && !config.memory.empty();
 }
 
-void score_sequences(Session& session, std::span<const TokenView> sequences,
-                     const ScoringOptions& options, std::vector<SequenceScores>& out,
-                     const std::function<void(std::int64_t rows)>& on_rows,
-                     const StrandCounts& memory) {
+std::vector<SequenceScores> score_with_counts(Session& session,
+                                              std::span<const TokenView> sequences,
+                                              const ScoringOptions& options,
+                                              const std::function<void(std::int64_t rows)>& on_rows,
+                                              const StrandCounts& memory) {
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
   const bool both = options.strand == Strand::kBoth, four_wanted = both || options.all_bases;
-  out.clear();
-  out.resize(sequences.size());
+  check(options);
+  const std::int64_t total = check_sequences(sequences);
+  std::vector<SequenceScores> out(sequences.size());
   std::vector<Token> tokens;
-  std::int64_t total = 0;
-  for (const TokenView& view : sequences) total += view.length;
   tokens.reserve(static_cast<std::size_t>(total));
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const TokenView& view = sequences[s];
@@ -166,8 +174,15 @@ void score_sequences(Session& session, std::span<const TokenView> sequences,
                    keep(s, at, four);
                  });
   }
-  if (options.all_bases) return;
+  if (options.all_bases) return out;
   for (SequenceScores& scores : out) std::vector<float>().swap(scores.log_probs);
+  return out;
+}
+
+std::vector<SequenceScores> score_sequences(Session& session, std::span<const TokenView> sequences,
+                                            const ScoringOptions& options,
+                                            const std::function<void(std::int64_t rows)>& on_rows) {
+  return score_with_counts(session, sequences, options, on_rows, {});
 }
 
 int working_passes(std::span<const TokenView> sequences, const ScoringOptions& options) {

@@ -1,12 +1,17 @@
 #include "m5/session.hpp"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <utility>
 
 #include "base/memory.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
+#include "nn/arguments.hpp"
 #include "nn/device.hpp"
 #include "nn/encoder.hpp"
 #include "nn/measured_peak.hpp"
@@ -16,6 +21,7 @@ namespace m5 {
 namespace {
 
 constexpr int kMostThreads = 4096, kMostBlockRows = 65536;
+constexpr std::int64_t kMostRows = 1'000'000'000'000;
 
 [[noreturn]] void misuse(const std::string& what) { throw Error(ErrorKind::kUsage, what); }
 
@@ -40,7 +46,8 @@ const SessionOptions& checked(const SessionOptions& options) {
   return options;
 }
 
-// Returns the rows of all sequences.
+}  // namespace
+
 std::int64_t check_sequences(std::span<const TokenView> sequences) {
   if (sequences.empty()) misuse("no sequences given");
   std::int64_t rows = 0, context = 0;
@@ -58,6 +65,10 @@ std::int64_t check_sequences(std::span<const TokenView> sequences) {
            ": contexts are 0, 1, 2 ... and their sequences consecutive");
     }
     context = view.context;
+    // Before any token is looked at: a length that cannot be is not followed into foreign memory.
+    if (view.length > kMostRows - rows) {
+      fail("length " + std::to_string(view.length) + ": sequences have 10^12 nt at most, together");
+    }
     const Token* const end = view.tokens + view.length;
     const Token* const bad = std::find_if(view.tokens, end, [](Token t) { return t >= kTokenPad; });
     if (bad != end) {
@@ -68,6 +79,13 @@ std::int64_t check_sequences(std::span<const TokenView> sequences) {
   }
   return rows;
 }
+
+void check_strand(Strand strand) {
+  if (strand == Strand::kForward || strand == Strand::kReverse || strand == Strand::kBoth) return;
+  misuse("strand: " + std::to_string(static_cast<int>(strand)) + " is none");
+}
+
+namespace {
 
 // A backend, once it is known that the encoder on it has room.
 std::unique_ptr<kernels::Backend<float>> backend_for(const ModelConfig& config,
@@ -100,11 +118,35 @@ struct Session::Impl {
   std::unique_ptr<kernels::Backend<float>> backend;
   Encoder<float> encoder;
   int operand_bytes;
+  const pid_t process = getpid();
+  std::atomic<bool> busy = false;
 };
+
+namespace {
+
+// A call of a session. The threads of one do not come along through fork().
+class Call {
+ public:
+  Call(std::atomic<bool>& busy, pid_t process) : busy_(busy) {
+    if (process != getpid()) misuse("a session made before fork(): make one in each process");
+    if (busy_.exchange(true)) misuse("a session is called during a call: it takes one at a time");
+  }
+  ~Call() { busy_ = false; }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
+}  // namespace
 
 Session::Session(const Model& model, const SessionOptions& options)
     : impl_(std::make_unique<Impl>(model, checked(options))) {}
-Session::~Session() = default;
+Session::~Session() {
+  // The threads that would be joined are the other process's.
+  if (impl_->process != getpid()) static_cast<void>(impl_.release());
+}
 
 const ModelConfig& Session::config() const { return impl_->config; }
 int Session::threads() const { return impl_->backend->workers(); }
@@ -119,8 +161,12 @@ void Session::log_probs(std::span<const TokenView> sequences, std::span<const st
              std::to_string(total - 1) + " here");
     }
   }
+  if (counts && impl_->config.memory.empty()) {
+    misuse("log_probs: counts for a model without a genome memory");
+  }
   if (rows.empty()) return;
   if (log_probs == nullptr) misuse("log_probs: nowhere to write to");
+  const Call call(impl_->busy, impl_->process);
   impl_->encoder.log_probs(sequences, rows, log_probs, counts);
   for (std::size_t i = 0; i < rows.size() * kBases; ++i) {
     if (!std::isfinite(log_probs[i])) {
@@ -148,12 +194,14 @@ void Session::hidden(std::span<const TokenView> sequences, std::span<const int> 
   }
   check_sequences(sequences);
   if (!sink) misuse("hidden: no sink");
+  const Call call(impl_->busy, impl_->process);
   impl_->encoder.hidden(sequences, layers, sink, on_failure);
 }
 
 void Session::for_each(std::int64_t tasks,
                        const std::function<void(int worker, std::int64_t task)>& work) {
   if (tasks < 0 || !work) misuse("for_each: no work");
+  const Call call(impl_->busy, impl_->process);
   impl_->backend->for_tiles(tasks, work);
 }
 
@@ -163,7 +211,7 @@ void Session::on_layer(const std::function<void(int done, int of)>& call) {
 
 std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
                                      std::int64_t sequences) const {
-  constexpr std::int64_t kMostRows = 1'000'000'000'000, kMostContexts = 1'000'000'000;
+  constexpr std::int64_t kMostContexts = 1'000'000'000;
   if (rows < 0 || rows > kMostRows || contexts < 0 || contexts > kMostContexts || sequences < 0 ||
       sequences > kMostContexts) {
     misuse("memory_needed: " + std::to_string(rows) + " rows in " + std::to_string(contexts) +

@@ -9,7 +9,7 @@
 M5_BUILD_PACKAGES=(cmake g++ ninja-build pkg-config libdnnl-dev libhwy-dev libhts-dev zlib1g-dev
                    libssl-dev libbigwig-dev libcli11-dev nlohmann-json3-dev)
 M5_TEST_PACKAGES=(ccache libgtest-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev mandoc
-                  tabix bedtools samtools python3-numpy python3-pybigwig
+                  tabix bedtools samtools python3-numpy python3-dev pybind11-dev python3-pybigwig
                   bowtie2-examples ragout-examples)
 # About 80 MB to fetch and 1 GB on disk, most of it what snakemake and multiqc depend on.
 M5_WORKFLOW_PACKAGES=(snakemake multiqc python3-matplotlib python3-yaml)

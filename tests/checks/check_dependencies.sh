@@ -17,7 +17,7 @@ mkdir -p "$work/old/openssl" "$work/old/oneapi/dnnl"
 for name in htslib libhwy; do
   printf 'Name: %s\nDescription: old\nVersion: 0.0.1\nLibs:\nCflags:\n' "$name" >"$work/old/$name.pc"
 done
-for name in CLI11 nlohmann_json GTest; do
+for name in CLI11 nlohmann_json GTest pybind11; do
   printf 'set(%s_FOUND TRUE)\nset(%s_VERSION 0.0.1)\n' "$name" "$name" >"$work/old/${name}Config.cmake"
 done
 echo '#define ZLIB_VERSION "0.0.1"' >"$work/old/zlib.h"
@@ -29,12 +29,12 @@ declare -A stand_in=(
   [zlib]=-DZLIB_INCLUDE_DIR=$work/old [OpenSSL]=-DOPENSSL_INCLUDE_DIR=$work/old
   [CLI11]=-DCLI11_DIR=$work/old [nlohmann_json]=-Dnlohmann_json_DIR=$work/old
   [oneDNN]=-DDNNL_INCLUDE_DIR=$work/old [libBigWig]=-DBIGWIG_INCLUDE_DIR=$work/old
-  [GoogleTest]=-DGTest_DIR=$work/old
+  [GoogleTest]=-DGTest_DIR=$work/old [pybind11]=-Dpybind11_DIR=$work/old
 )
 declare -A conda=([htslib]=htslib [Highway]=libhwy [zlib]=zlib [OpenSSL]=openssl [CLI11]=cli11
   [libBigWig]=libbigwig [nlohmann_json]=nlohmann_json [oneDNN]=onednn)
 
-configure() { cmake -S . -B "$work/build" -G Ninja -DM5_CUDA=OFF "$@" >"$work/log" 2>&1; }
+configure() { cmake -S . -B "$work/build" -G Ninja -DM5_CUDA=OFF -DM5_PYTHON=ON "$@" >"$work/log" 2>&1; }
 configure || { tail -n 20 "$work/log"; exit 1; }
 cp "$work/build/CMakeCache.txt" "$work/cache"
 

@@ -13,6 +13,7 @@ declare -A may=(
   [lib/nn]="m5 base io data kernels nn"
   [lib/sinks]="m5 base io data kernels nn sinks"
   [lib/train]="m5 base io data kernels nn sinks train"
+  [lib/python]="m5"
   [tools]="m5 base io data kernels nn sinks train tools"
 )
 # What the waist must not know: m5/tokens.hpp and up are about sequences and models.
@@ -29,6 +30,7 @@ declare -A library=(
   [dnnl]="kernels/cpu tools/main.cpp lib/nn/measured_peak.cpp"
   [oneapi/]="kernels/cpu tools/main.cpp"
   [hwy/]="kernels/cpu"
+  [pybind11/]="lib/python"
   [cuda]="kernels/cuda"
   [cublas]="kernels/cuda"
 )

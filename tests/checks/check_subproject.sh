@@ -27,4 +27,4 @@ if ninja -C "$work" -t targets all | grep -E '^(unit|kernel|model)_tests:'; then
   exit 1
 fi
 cd /
-env -u M5_MODEL "$work/parent"  # finds the bundled model in the sources
+env -u M5_MODEL "$work/parent" ACGTACGTAC  # finds the bundled model in the sources

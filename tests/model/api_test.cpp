@@ -1,12 +1,18 @@
 // What the public headers say of their arguments: every misuse is an Error of its kind, before
 // anything is computed.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <functional>
 #include <limits>
+#include <memory>
 
+#include "m5/embedding.hpp"
 #include "m5/error.hpp"
+#include "m5/scoring.hpp"
 #include "m5/session.hpp"
 #include "m5/version.hpp"
 #include "model_util.hpp"
@@ -36,7 +42,7 @@ class Api : public ::testing::Test {
  protected:
   Api() : model(tiny()), session(model, {.threads = 1}), tokens(random_tokens(40, 1)) {}
 
-  // Both functions that take sequences refuse these.
+  // All functions that take sequences refuse these.
   void refuses(const std::string& part, const std::vector<TokenView>& sequences) {
     const std::int64_t row = 0;
     float out[kBases] = {1, 2, 3, 4};
@@ -45,6 +51,19 @@ class Api : public ::testing::Test {
     expect_misuse(part, [&] {
       session.hidden(sequences, 1, [](std::int64_t, int, const float*) { ADD_FAILURE(); });
     });
+    for (const Strand strand : {Strand::kForward, Strand::kReverse, Strand::kBoth}) {
+      for (const bool unmasked : {false, true}) {
+        expect_misuse(part, [&] {
+          score_sequences(session, sequences, {.strand = strand, .unmasked = unmasked});
+        });
+      }
+      const PoolInterval interval{0, 0, 1};
+      expect_misuse(part, [&] {
+        pooled_embeddings(session, sequences, {&interval, 1}, {.strand = strand});
+      });
+      expect_misuse(part, [&] { pooled_embeddings(session, sequences, {}, {.strand = strand}); });
+      expect_misuse(part, [&] { base_embeddings(session, sequences, {.strand = strand}); });
+    }
   }
   void refuses_rows(const std::string& part, const std::vector<std::int64_t>& rows) {
     const TokenView one = view(tokens, false);
@@ -64,6 +83,15 @@ TEST_F(Api, SequencesThatAreNone) {
   refuses("sequence 0: no tokens", {{tokens.data(), -1, false, 0}});
   refuses("sequence 0: no tokens", {{nullptr, 40, false, 0}});
   refuses("sequence 1: no tokens", {view(tokens, false), {tokens.data(), 0, true, 1}});
+  // Nothing of a length that cannot be is read, alone or as a sum.
+  constexpr std::int64_t kMost = 1'000'000'000'000;
+  for (const std::int64_t length : {std::numeric_limits<std::int64_t>::max(), kMost + 1}) {
+    refuses("sequence 0: length", {{tokens.data(), length, false, 0}});
+  }
+  refuses("sequence 1: length", {view(tokens, false), {tokens.data(), kMost - 39, false, 0}});
+  refuses(
+      "sequence 1: length",
+      {view(tokens, false), {tokens.data(), std::numeric_limits<std::int64_t>::max(), true, 1}});
 }
 
 TEST_F(Api, EveryTokenThatIsNone) {
@@ -127,6 +155,148 @@ TEST_F(Api, LayersAndSinks) {
   expect_misuse("no sink", [&] { session.hidden({&one, 1}, Layers{1}, {}); });
 }
 
+TEST_F(Api, OptionsOfScoresAndEmbeddings) {
+  const TokenView one = view(tokens, false);
+  const std::span<const TokenView> views(&one, 1);
+  constexpr int kLow = std::numeric_limits<int>::min(), kHigh = std::numeric_limits<int>::max();
+  for (const int passes : {0, -1, kLow, 1'000'001, kHigh}) {
+    expect_misuse("passes: ", [&] { score_sequences(session, views, {.passes = passes}); });
+  }
+  for (const int number : {-1, 3, 255}) {
+    const auto strand = static_cast<Strand>(number);
+    const PoolInterval all{0, 0, 40};
+    expect_misuse("strand: ", [&] { score_sequences(session, views, {.strand = strand}); });
+    expect_misuse("strand: ", [&] { base_embeddings(session, views, {.strand = strand}); });
+    expect_misuse("strand: ", [&] {
+      pooled_embeddings(session, views, {&all, 1}, {.strand = strand});
+    });
+    expect_misuse("pool: ", [&] {
+      pooled_embeddings(session, views, {&all, 1}, {.pool = static_cast<Pool>(number)});
+    });
+  }
+  for (const int layer : {-2, 3, kLow, kHigh}) {
+    const PoolInterval all{0, 0, 40};
+    expect_misuse("layer ", [&] { base_embeddings(session, views, {.layer = layer}); });
+    expect_misuse("layer ", [&] {
+      pooled_embeddings(session, views, {&all, 1}, {.layer = layer});
+    });
+  }
+}
+
+TEST_F(Api, EveryIntervalThatIsNone) {
+  constexpr std::int64_t kLow = std::numeric_limits<std::int64_t>::min(),
+                         kHigh = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t ends[] = {kLow, -1, 0, 1, 39, 40, 41, 79, 80, 81, kHigh};
+  tokens.assign(40, kTokenG);
+  for (const bool circular : {false, true}) {
+    const std::vector<TokenView> views = {view(tokens, circular), view(tokens, circular, 1)};
+    for (const std::int64_t sequence : {kLow, std::int64_t{-1}, std::int64_t{2}, kHigh}) {
+      const PoolInterval interval{sequence, 0, 1};
+      expect_misuse("interval 0: no sequence", [&] {
+        pooled_embeddings(session, views, {&interval, 1});
+      });
+    }
+    for (const std::int64_t begin : ends) {
+      for (const std::int64_t end : ends) {
+        const bool good =
+            begin >= 0 && begin < 40 && end > begin && (circular ? end <= begin + 40 : end <= 40);
+        const std::vector<PoolInterval> intervals = {{0, 0, 1}, {1, begin, end}};
+        if (good) {
+          EXPECT_EQ(pooled_embeddings(session, views, intervals).bases[1], end - begin);
+        } else {
+          expect_misuse("interval 1: ", [&] { pooled_embeddings(session, views, intervals); });
+        }
+      }
+    }
+  }
+  const TokenView one = view(tokens, false);
+  EXPECT_TRUE(pooled_embeddings(session, {&one, 1}, {}).values.empty());
+}
+
+TEST_F(Api, CountsWithoutAMemory) {
+  const TokenView one = view(tokens, false);
+  const std::int64_t row = 3;
+  float out[kBases];
+  expect_misuse("without a genome memory", [&] {
+    session.log_probs({&one, 1}, {&row, 1}, out,
+                      [](std::span<const std::int64_t>, std::uint32_t*) { ADD_FAILURE(); });
+  });
+}
+
+TEST_F(Api, OneCallAtATime) {
+  const TokenView one = view(tokens, false);
+  const std::int64_t row = 3;
+  float out[kBases];
+  const std::vector<std::function<void()>> calls = {
+      [&] {
+        session.log_probs({&one, 1}, {&row, 1}, out);
+      },
+      [&] {
+        session.hidden({&one, 1}, 1, [](std::int64_t, int, const float*) {});
+      },
+      [&] { session.for_each(3, [](int, std::int64_t) {}); },
+      [&] {
+        score_sequences(session, {&one, 1});
+      },
+      [&] {
+        base_embeddings(session, {&one, 1});
+      },
+  };
+  for (const auto& inner : calls) {
+    int asked = 0;
+    const auto nested = [&] {
+      ++asked;
+      expect_misuse("one at a time", inner);
+    };
+    session.hidden({&one, 1}, 1, [&](std::int64_t, int, const float*) { nested(); });
+    session.for_each(1, [&](int, std::int64_t) { nested(); });
+    EXPECT_EQ(asked, 2);
+  }
+  for (const auto& call : calls) EXPECT_NO_THROW(call());
+}
+
+TEST_F(Api, AForkedProcessHasNoSession) {
+  Session two(model, {.threads = 2});
+  const pid_t child = fork();
+  if (child == 0) {
+    int code = 1;
+    try {
+      auto inherited = std::make_unique<Session>(model, SessionOptions{.threads = 1});
+      two.for_each(3, [](int, std::int64_t) {});
+    } catch (const Error& error) {
+      code = error.kind() == ErrorKind::kUsage ? 0 : 2;
+    }
+    two.~Session();  // joins no thread of the parent's
+    _exit(code);
+  }
+  int status = -1;
+  for (int i = 0; i < 600 && waitpid(child, &status, WNOHANG) == 0; ++i) usleep(100'000);
+  ASSERT_TRUE(WIFEXITED(status)) << "it hangs";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(ApiTokens, EveryByteIsANucleotideOrAnError) {
+  const std::string codes = "ACGTUNRYSWKMBDHV";
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string letters = std::string("AC") + static_cast<char>(byte) + "G";
+    const auto known = codes.find(static_cast<char>(std::toupper(byte)));
+    if (byte < 128 && byte != 0 && known != std::string::npos) {
+      const Token want = known < 4 ? static_cast<Token>(known) : known == 4 ? kTokenT : kTokenN;
+      EXPECT_EQ(tokenize(letters), (std::vector<Token>{kTokenA, kTokenC, want, kTokenG}));
+    } else {
+      expect_refusal(ErrorKind::kInput, "sequence: position 3: ", [&] { tokenize(letters); });
+    }
+  }
+  EXPECT_TRUE(tokenize("").empty());
+  std::vector<Token> every;
+  for (int token = 0; token < 256; ++token) every.push_back(static_cast<Token>(token));
+  reverse_complement(every);
+  for (int token = 0; token < 256; ++token) {
+    EXPECT_EQ(every[static_cast<std::size_t>(255 - token)], token < 4 ? 3 - token : token);
+  }
+  reverse_complement({});
+}
+
 TEST_F(Api, MemoryOfImpossibleSizes) {
   for (const std::int64_t n : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::max(),
                                std::numeric_limits<std::int64_t>::min()}) {
@@ -156,6 +326,7 @@ TEST_F(Api, SessionsOfBrokenModelsAndOptions) {
     expect_refusal(ErrorKind::kModel, "config", [&] { Session(other, {}); });
     expect_refusal(ErrorKind::kModel, "config", [&] { initial_model(other.config, 1); });
     expect_refusal(ErrorKind::kModel, "config", [&] { save_model(other, kNoFile); });
+    expect_refusal(ErrorKind::kModel, "config", [&] { with_memory(other, {}, 1); });
   }
   for (const int threads : {-1, 4097}) {
     expect_misuse("threads", [&] { Session(model, {.threads = threads}); });
@@ -187,6 +358,26 @@ TEST_F(Api, ModelsThatCannotBeSavedOrLoaded) {
   }
   expect_refusal(ErrorKind::kIo, kNoFile, [&] { save_model(model, kNoFile); });
   expect_refusal(ErrorKind::kIo, kNoFile, [] { load_model(kNoFile); });
+  expect_refusal(ErrorKind::kIo, "", [] { load_model(""); });
+  expect_refusal(ErrorKind::kIo, "", [&] { save_model(model, ""); });
+  for (const char* folder : {"/", "."}) {
+    expect_refusal(ErrorKind::kIo, folder, [&] { load_model(folder); });
+    expect_refusal(ErrorKind::kIo, folder, [&] { save_model(model, folder); });
+  }
+  broken = model;
+  broken.parameters.pop_back();
+  expect_misuse("parameters", [&] { with_memory(broken, MemoryConfig::standard(), 1); });
+  MemoryConfig odd;
+  odd.orders = {{1, 2}};  // without {2, 1}
+  expect_refusal(ErrorKind::kModel, "memory order", [&] { with_memory(model, odd, 1); });
+}
+
+TEST_F(Api, ModelsLargerThanTheMachine) {
+  ModelConfig large;
+  large.dim = large.heads = 8192;
+  large.ff_dim = 65536;
+  large.layers = 256;  // 1.7 TB
+  expect_refusal(ErrorKind::kResource, "model 'custom'", [&] { initial_model(large, 1); });
 }
 
 TEST_F(Api, ConfigsBeforeTheyAreValidated) {
@@ -208,6 +399,8 @@ TEST_F(Api, ConfigsBeforeTheyAreValidated) {
   }
   config.local_conv = {{3, 1}};
   expect_misuse("local_conv", [&] { config.has_conv(1); });
+  config.name = "\xff";  // no UTF-8
+  EXPECT_NE(config.to_json().find("name"), std::string::npos);
   expect_misuse("unknown preset", [] { ModelConfig::preset("huge"); });
   expect_refusal(ErrorKind::kModel, "here", [] { ModelConfig::from_json("[", "here"); });
 }

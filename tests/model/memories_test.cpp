@@ -96,9 +96,7 @@ std::vector<SequenceScores> score(Session& session, const std::vector<TokenView>
   options.strand = strand;
   options.all_bases = true;
   options.memory = memory;
-  std::vector<SequenceScores> scores;
-  score_sequences(session, views, options, scores);
-  return scores;
+  return score_sequences(session, views, options);
 }
 
 bool same(const std::vector<float>& a, const std::vector<float>& b) {

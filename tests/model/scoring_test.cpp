@@ -46,9 +46,9 @@ TEST(Scoring, HidesEveryKthPositionOfEachRecordAndNothingElse) {
     ScoringOptions options;
     options.passes = 5;
     options.all_bases = true;
-    std::vector<SequenceScores> scores;
     std::int64_t rows = 0;
-    score_sequences(session, views, options, scores, [&](std::int64_t n) { rows += n; });
+    const std::vector<SequenceScores> scores =
+        score_sequences(session, views, options, [&](std::int64_t n) { rows += n; });
     EXPECT_EQ(rows, 5 * (300 + 157));
     ASSERT_EQ(scores.size(), 2u);
     for (int pass = 0; pass < 5; ++pass) {
@@ -95,10 +95,9 @@ TEST(Scoring, BothStrandsMirrorBitForBit) {
   ScoringOptions options;
   options.strand = Strand::kBoth;
   options.all_bases = true;
-  std::vector<SequenceScores> x, y;
   const TokenView forward_view = view_of(forward, 0), reverse_view = view_of(reverse, 0);
-  score_sequences(session, {&forward_view, 1}, options, x);
-  score_sequences(session, {&reverse_view, 1}, options, y);
+  const auto x = score_sequences(session, {&forward_view, 1}, options);
+  const auto y = score_sequences(session, {&reverse_view, 1}, options);
   for (std::size_t i = 0; i < forward.size(); ++i) {
     if (!is_base(forward[i])) continue;
     const std::size_t j = forward.size() - 1 - i;
@@ -126,8 +125,7 @@ TEST(Scoring, UnmaskedHidesNothing) {
   session.log_probs({&view, 1}, rows, want.data());
   ScoringOptions options;
   options.unmasked = true;
-  std::vector<SequenceScores> scores;
-  score_sequences(session, {&view, 1}, options, scores);
+  const auto scores = score_sequences(session, {&view, 1}, options);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const auto at = static_cast<std::size_t>(rows[r]);
     ASSERT_EQ(scores[0].log_p[at], want[r * kBases + tokens[at]]);
