@@ -16,12 +16,6 @@ std::size_t sequence_of(const Unit& unit) {
   return static_cast<std::size_t>(unit.interval.sequence);
 }
 
-// The same positions of the reverse complement.
-PoolInterval mirrored(PoolInterval interval, std::int64_t length) {
-  const std::int64_t around = interval.end > length ? length : 0;
-  return {interval.sequence, length - interval.end + around, length - interval.begin + around};
-}
-
 // The first row of every sequence of a batch.
 std::vector<std::int64_t> first_rows(const InputBatch& batch) {
   std::vector<std::int64_t> first;

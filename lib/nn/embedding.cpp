@@ -100,13 +100,6 @@ int layer_of(const Session& session, const EmbeddingOptions& options) {
   return options.layer < 0 ? session.config().layers : options.layer;
 }
 
-// The same bases in the reverse complement.
-PoolInterval mirrored(const PoolInterval& interval, std::int64_t length) {
-  // On a circular sequence the mirror of what lies beyond the end lies before the beginning.
-  const std::int64_t begin = (2 * length - interval.end) % length;
-  return {interval.sequence, begin, begin + interval.end - interval.begin};
-}
-
 }  // namespace
 
 Embeddings pooled_embeddings(Session& session, std::span<const TokenView> sequences,

@@ -21,6 +21,12 @@ int sum_width(Pool pool, int dim) { return pool == Pool::kStd ? 2 * dim : dim; }
 
 }  // namespace
 
+PoolInterval mirrored(const PoolInterval& interval, std::int64_t length) {
+  // On a circular sequence the mirror of what lies beyond the end lies before the beginning.
+  const std::int64_t begin = (2 * length - interval.end) % length;
+  return {interval.sequence, begin, begin + interval.end - interval.begin};
+}
+
 Pooler::Pooler(std::span<const TokenView> sequences, const std::vector<PoolInterval>& intervals,
                int dim, Pool pool)
     : sequences_(sequences), dim_(dim), width_(sum_width(pool, dim)), pool_(pool) {

@@ -15,6 +15,9 @@
 
 namespace m5 {
 
+// The same positions of the reverse complement of a sequence of `length` nt.
+PoolInterval mirrored(const PoolInterval& interval, std::int64_t length);
+
 // What was pooled of the intervals of one row of the result.
 struct PoolSum {
   // [dim] sums or maxima; of kStd [2][dim], means and sums of squared deviations from them.

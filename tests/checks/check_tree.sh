@@ -10,7 +10,7 @@ problem() {
 }
 
 top="CMakeLists.txt tools lib kernels share tests man conda-recipe README.md NEWS.md ARCHITECTURE.md
-     CONTRIBUTING.md LICENSE THIRD_PARTY.md .ci .clang-format .clang-tidy CMakePresets.json .gitignore"
+     CONTRIBUTING.md LICENSE THIRD_PARTY.md .ci .clang-format .clang-tidy CMakePresets.json pyproject.toml .gitignore"
 while IFS= read -r name; do
   [[ " ${top//$'\n'/ } " == *" $name "* ]] || problem "top level: $name has no place there"
 done < <(git ls-files --cached --others --exclude-standard | cut -d/ -f1 | sort -u)

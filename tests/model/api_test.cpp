@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 
+#include "base/memory.hpp"
 #include "m5/embedding.hpp"
 #include "m5/error.hpp"
 #include "m5/scoring.hpp"
@@ -376,8 +377,10 @@ TEST_F(Api, ModelsLargerThanTheMachine) {
   ModelConfig large;
   large.dim = large.heads = 8192;
   large.ff_dim = 65536;
-  large.layers = 256;  // 1.7 TB
+  large.layers = 256;  // 1.8 TB
+  set_max_memory(1'000'000'000'000);
   expect_refusal(ErrorKind::kResource, "model 'custom'", [&] { initial_model(large, 1); });
+  set_max_memory(0);
 }
 
 TEST_F(Api, ConfigsBeforeTheyAreValidated) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -54,33 +55,41 @@ TEST(Embedding, PoolsTheHiddenRowsOfEachStrand) {
       }
       const std::vector<PoolInterval> intervals = {
           {0, 0, 40}, {1, 100, 231}, {1, 299, circular ? 350 : 300}, {0, 5, 6}};
-      for (const Pool pool : {Pool::kMean, Pool::kMax}) {
+      for (const Pool pool : {Pool::kMean, Pool::kMax, Pool::kStd}) {
         const Embeddings pooled = pooled_embeddings(session, views, intervals,
                                                     {.layer = 1, .pool = pool, .strand = strand});
         ASSERT_EQ(pooled.values.size(), intervals.size() * static_cast<std::size_t>(dim));
         for (std::size_t i = 0; i < intervals.size(); ++i) {
           const TokenView& of = views[static_cast<std::size_t>(intervals[i].sequence)];
-          std::int64_t bases = 0;
-          std::vector<double> sum(static_cast<std::size_t>(dim), pool == Pool::kMax ? -1e9 : 0.0);
+          std::vector<const float*> pooled_rows;
           for (std::int64_t p = intervals[i].begin; p < intervals[i].end; ++p) {
             const std::int64_t position = p % of.length;
             if (!is_base(of.tokens[position])) continue;
-            ++bases;
-            const float* row = at(rows, static_cast<int>(intervals[i].sequence), position);
-            for (std::size_t c = 0; c < sum.size(); ++c) {
-              sum[c] = pool == Pool::kMax ? std::max(sum[c], static_cast<double>(row[c]))
-                                          : sum[c] + static_cast<double>(row[c]);
-            }
+            pooled_rows.push_back(at(rows, static_cast<int>(intervals[i].sequence), position));
           }
+          const auto bases = static_cast<std::int64_t>(pooled_rows.size());
           EXPECT_EQ(pooled.bases[i], bases);
-          // The maximum of means is not the mean of maxima.
-          if (pool == Pool::kMax && strand == Strand::kBoth && bases > 1) continue;
-          for (std::size_t c = 0; c < sum.size(); ++c) {
+          // The maximum of means is not the mean of maxima, and so with deviations.
+          if (pool != Pool::kMean && strand == Strand::kBoth && bases > 1) continue;
+          for (int c = 0; c < dim; ++c) {
+            double sum = 0, most = -1e9, squares = 0;
+            for (const float* row : pooled_rows) {
+              sum += static_cast<double>(row[c]);
+              most = std::max(most, static_cast<double>(row[c]));
+            }
+            const double n = static_cast<double>(std::max<std::int64_t>(1, bases));
+            for (const float* row : pooled_rows) {
+              squares += std::pow(static_cast<double>(row[c]) - sum / n, 2);
+            }
             const double want = bases == 0            ? 0
-                                : pool == Pool::kMean ? sum[c] / static_cast<double>(bases)
-                                                      : sum[c];
+                                : pool == Pool::kMean ? sum / n
+                                : pool == Pool::kMax  ? most
+                                                      : std::sqrt(squares / n);
             // Sums of at most 131 floats below 8, in double, and one rounding of each strand.
-            ASSERT_NEAR(pooled.values[i * sum.size() + c], want, 2e-6) << "interval " << i;
+            ASSERT_NEAR(
+                pooled.values[i * static_cast<std::size_t>(dim) + static_cast<std::size_t>(c)],
+                want, 2e-6)
+                << "interval " << i;
           }
         }
       }
