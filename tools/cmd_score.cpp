@@ -33,6 +33,7 @@ struct ScoreArguments {
   InputArguments input;
   int passes = 7;
   std::string strand = "forward", metric = "perplexity", format;
+  UnitChoice units;                  // per: "window", "feature"; empty: bases, or bins
   std::int64_t bin = 0, flank = -1;  // -1: none, the record is the context
   int digits = 4;
   bool unmasked = false, track_line = false;
@@ -64,6 +65,14 @@ void declare(CLI::App& app, ScoreArguments& a) {
   app.add_option("--digits", a.digits, "decimals (default 4)")
       ->option_text("INT")
       ->check(CLI::Range(0, 17));
+  a.units.per.clear();
+  app.add_option(
+         "--per", a.units.per,
+         "a table instead: a row a window or feature, with its bits and how it stands among "
+         "windows of its length")
+      ->option_text("window|feature")
+      ->check(CLI::IsMember({"window", "feature"}));
+  add_unit_options(app, a.units);
   add_memory(app, a.common);
   app.add_flag("--unmasked", a.unmasked, "one pass, nothing hidden: fast, but not a likelihood");
   app.add_option("--summary", a.summary,
@@ -93,7 +102,8 @@ ScoringOptions scoring_of(const ScoreArguments& a) {
   options.strand = a.strand == "both"      ? Strand::kBoth
                    : a.strand == "reverse" ? Strand::kReverse
                                            : Strand::kForward;
-  options.all_bases = !a.summary.empty() || needs_all_bases(a.format, metric_of(a.metric));
+  options.all_bases =
+      !a.summary.empty() || (a.units.per.empty() && needs_all_bases(a.format, metric_of(a.metric)));
   return options;
 }
 
@@ -120,7 +130,9 @@ std::vector<std::string> header_of(const ScoreArguments& a, const Model& model,
                                    const ScoringOptions& scoring, int argc, char** argv) {
   std::string settings = a.unmasked ? "unmasked" : "passes=" + std::to_string(a.passes);
   settings += " strand=" + a.strand;
-  settings += has_probabilities(a.format) ? " probabilities" : " metric=" + a.metric;
+  settings += !a.units.per.empty()          ? " " + unit_settings(a.units)
+              : has_probabilities(a.format) ? " probabilities"
+                                            : " metric=" + a.metric;
   if (a.flank >= 0) settings += " flank=" + std::to_string(a.flank);
   if (a.bin > 0) settings += " bin=" + std::to_string(a.bin);
   if (!model.config.memory.empty()) {
@@ -131,6 +143,9 @@ std::vector<std::string> header_of(const ScoreArguments& a, const Model& model,
   std::vector<std::string> lines = header_lines(common, "score", argc, argv, model, settings);
   if (a.unmasked && !lines.empty()) {
     lines.push_back("#note: not a likelihood: no base was hidden when it was scored");
+  }
+  if (!a.units.per.empty() && !lines.empty()) {
+    lines.push_back("#note: percentile and z_score: among windows of the same length of the file");
   }
   if (a.flank >= 0 && !lines.empty()) {
     lines.push_back(
@@ -156,7 +171,27 @@ std::vector<SummaryFile> summary_files(const std::vector<std::string>& input,
   return rows;
 }
 
-void check(const CLI::App& app, const ScoreArguments& a) {
+// Options beside --per. The format becomes that of the table.
+void check_table(const CLI::App& app, ScoreArguments& a) {
+  if (a.format.empty() && !is_stream(a.common.output)) a.format = score_format_of(a.common.output);
+  if (!a.format.empty() && a.format != "tsv") {
+    throw Error(ErrorKind::kUsage,
+                "--per " + a.units.per + " writes a table: -o FILE.tsv (also .tsv.gz), or -O tsv");
+  }
+  a.format = "tsv";
+  for (const char* option : {"--bin", "--flank", "--metric", "--track-line"}) {
+    if (app.count(option) == 0) continue;
+    throw Error(ErrorKind::kUsage, std::string(option) + " does not go with --per " + a.units.per);
+  }
+}
+
+void check(const CLI::App& app, ScoreArguments& a) {
+  check_unit_options(app, a.common, a.units);
+  if (!a.units.per.empty()) {
+    check_table(app, a);
+  } else if (a.format.empty()) {
+    a.format = score_format_of(a.common.output);
+  }
   if (has_probabilities(a.format) && app.count("--metric") > 0) {
     throw Error(ErrorKind::kUsage,
                 "--metric has no meaning with -O " + a.format + ", which has probabilities");
@@ -200,31 +235,45 @@ int cmd_score(int argc, char** argv) {
   declare(app, a);
   if (!parse_command_line(app, argc, argv)) return 0;
   check_common(a.common, "score");
-  if (a.format.empty()) a.format = score_format_of(a.common.output);
   check(app, a);
   InputPlan plan =
-      open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}});
+      open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}},
+                 {{"--features", a.units.features}});
   if (!a.sample.empty() && plan.files.size() > 1) {
     throw Error(ErrorKind::kUsage,
                 "--sample is for one file, and there are " + std::to_string(plan.files.size()));
+  }
+  if (a.units.per == "feature" && !plan.regions.empty()) {
+    throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
   }
   if (a.flank >= 0 && plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--flank goes with regions (-r, -R, or behind the files)");
   }
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
+  FeatureTable features(a.units.features, a.units.feature_options);
+  a.common.circular_names = features.circular();
+  if (a.units.per == "feature") check_features(features, plan.files, a.common);
+  std::unique_ptr<ScoreTable> table;
+  if (!a.units.per.empty()) table = std::make_unique<ScoreTable>(a.units, features, selector);
   Model model = open_model(a.common);
   ScoringOptions scoring = scoring_of(a);
   scoring.memory = memory_is_on(a.common, model);
   Session session(model, session_options(a.common));
   std::vector<float>().swap(model.parameters);  // the session has them
-  ScoreMemory memory(session, scoring, [&a](const InputRecord& record) {
-    return score_interval_memory(a.format, record.name.size()) +
-           (a.summary.empty() ? 0 : summary_memory(record.name.size()));
+  ScoreMemory memory(session, scoring, [&](const InputRecord& record) {
+    ScoreMemory::Kept kept;
+    if (!a.summary.empty()) kept.run += summary_memory(record.name.size());
+    if (table) {
+      kept.file = table->memory(record);
+    } else {
+      kept.run += score_interval_memory(a.format, record.name.size());
+    }
+    return kept;
   });
   std::function<bool(const std::string&)> keep;
-  // A summary and chromosome sizes are of all records, so nothing is left out for them.
-  if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty()) {
+  // A summary, chromosome sizes and percentiles are of all records: nothing is left out for them.
+  if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty() && !table) {
     keep = [&selector](const std::string& name) { return selector.wants(name); };
   }
   Pipeline<InputBatch, Scored> pipeline;
@@ -251,7 +300,12 @@ int cmd_score(int argc, char** argv) {
   if (a.track_line) {
     sink_options.track_line = track_line(a, model.config.name);
   }
-  const std::unique_ptr<ScoreSink> sink = make_score_sink(a.format, sink_options);
+  std::unique_ptr<ScoreSink> sink;
+  if (table) {
+    table->open({a.common.output, a.digits, sink_options.header, plan.files});
+  } else {
+    sink = make_score_sink(a.format, sink_options);
+  }
   std::unique_ptr<OutputFile> sizes;
   if (!a.chrom_sizes.empty()) sizes = std::make_unique<OutputFile>(a.chrom_sizes);
   std::unique_ptr<OutputFile> summary_file;
@@ -270,7 +324,8 @@ int cmd_score(int argc, char** argv) {
   Progress progress("score", "nt");
   double scored_rows = 0;
   Scorer scorer(session, scoring);
-  ScoreWriter writer(*sink, selector, sizes.get(), a.summary.empty() ? nullptr : &summary);
+  ScoreWriter writer(sink.get(), table.get(), selector, sizes.get(),
+                     a.summary.empty() ? nullptr : &summary);
   const auto compute = [&](InputBatch batch) {
     require_memory(memory.next(batch), batch_name(batch));
     scored_rows += static_cast<double>(batch.rows);
@@ -285,7 +340,7 @@ int cmd_score(int argc, char** argv) {
   };
   pipeline.run(next, compute, [&](const Scored& scored) { writer.write(scored); });
   selector.finish();
-  std::vector<OutputFile*> files = sink->finish();
+  std::vector<OutputFile*> files = table ? table->finish() : sink->finish();
   if (sizes) files.push_back(sizes.get());
   if (summary_file) {
     write_summary(summary, *summary_file);

@@ -41,6 +41,7 @@ void WindowReader::add(const Place& place, InputBatch& batch) const {
   const InputRecord& record = whole_->records[place.window.record];
   InputRecord& window = batch.records.emplace_back();
   window.file = record.file;
+  window.file_index = record.file_index;
   window.name = record.name;
   window.circular = place.circular;
   window.tokens.reserve(static_cast<std::size_t>(place.nt));

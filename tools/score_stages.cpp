@@ -12,9 +12,16 @@ namespace m5 {
 std::uint64_t ScoreMemory::next(const InputBatch& batch) {
   const std::uint64_t before = written_;
   written_ = scored_memory(batch.rows, options_);
-  for (const InputRecord& record : batch.records) kept_ += kept_of_(record);
+  for (const InputRecord& record : batch.records) {
+    const Kept kept = kept_of_(record);
+    kept_ += kept.run;
+    if (record.file_index != file_) kept_before_ = std::exchange(kept_of_file_, 0);
+    file_ = record.file_index;
+    kept_of_file_ += kept.file;
+  }
   const InputBatch& whole = batch.whole ? *batch.whole : batch;
-  std::uint64_t more = scoring_memory(batch.rows, options_) + before + kept_;
+  std::uint64_t more =
+      scoring_memory(batch.rows, options_) + before + kept_ + kept_before_ + kept_of_file_;
   more += genome_memory_bytes(session_.config(), options_, whole.rows,
                               static_cast<std::int64_t>(whole.records.size()), whole.contexts,
                               session_.threads());
@@ -72,17 +79,20 @@ void ScoreWriter::write(const Scored& scored) {
     }
     const RegionWindow& window = batch.windows[i];
     name_file(record.file, [&] {
-      sink_.write({record.name, window.length, window.region.begin, window.region.end,
-                   record.tokens.data(), scored.scores[i], window.first});
+      sink_->write({record.name, window.length, window.region.begin, window.region.end,
+                    record.tokens.data(), scored.scores[i], window.first});
     });
   }
-  sink_.flush();
+  if (sink_ != nullptr) sink_->flush();
 }
 
 void ScoreWriter::write_record(const InputRecord& record, const SequenceScores& scores) {
   const auto length = static_cast<std::int64_t>(record.tokens.size());
   std::vector<Interval> intervals = {{0, length}};
-  if (!selector_.empty()) {
+  if (table_ != nullptr) {
+    intervals.clear();
+    name_file(record.file, [&] { table_->add(record, scores); });
+  } else if (!selector_.empty()) {
     intervals.clear();
     if (selector_.wants(record.name)) {
       intervals = merge_intervals(selector_.select(record.name, length));
@@ -90,7 +100,7 @@ void ScoreWriter::write_record(const InputRecord& record, const SequenceScores& 
   }
   for (const Interval& interval : intervals) {
     name_file(record.file, [&] {
-      sink_.write(
+      sink_->write(
           {record.name, length, interval.begin, interval.end, record.tokens.data(), scores});
     });
   }

@@ -15,6 +15,7 @@
 #include "tools/dry_run.hpp"
 #include "tools/input.hpp"
 #include "tools/run_memory.hpp"
+#include "tools/score_table.hpp"
 
 namespace m5 {
 
@@ -22,9 +23,12 @@ namespace m5 {
 // of the one before it, which is written meanwhile.
 class ScoreMemory {
  public:
-  // kept: bytes that stay of a record (or window) until the end.
+  // Bytes that stay of a record (or window).
+  struct Kept {
+    std::uint64_t run = 0, file = 0;  // until the end of the run, of its file
+  };
   ScoreMemory(const Session& session, const ScoringOptions& options,
-              std::function<std::uint64_t(const InputRecord&)> kept)
+              std::function<Kept(const InputRecord&)> kept)
       : session_(session), run_(session), options_(options), kept_of_(std::move(kept)) {}
   std::uint64_t next(const InputBatch& batch);  // once a batch
   const RunMemory& run() const { return run_; }
@@ -33,8 +37,10 @@ class ScoreMemory {
   const Session& session_;
   const RunMemory run_;
   const ScoringOptions options_;
-  const std::function<std::uint64_t(const InputRecord&)> kept_of_;
+  const std::function<Kept(const InputRecord&)> kept_of_;
   std::uint64_t written_ = 0, kept_ = 0;
+  std::int64_t file_ = -1;
+  std::uint64_t kept_of_file_ = 0, kept_before_ = 0;  // before_: of the file before, still written
 };
 
 // A batch and its scores, on their way to be written.
@@ -59,16 +65,18 @@ class Scorer {
 // The last stage: rows of the regions asked for, sizes, and counts for the summary.
 class ScoreWriter {
  public:
-  // sizes, summary: null, not asked for.
-  ScoreWriter(ScoreSink& sink, RegionSelector& selector, OutputFile* sizes, ScoreSummary* summary)
-      : sink_(sink), selector_(selector), sizes_(sizes), summary_(summary) {}
+  // Of sink and table one is null, of sizes and summary what is not asked for.
+  ScoreWriter(ScoreSink* sink, ScoreTable* table, RegionSelector& selector, OutputFile* sizes,
+              ScoreSummary* summary)
+      : sink_(sink), table_(table), selector_(selector), sizes_(sizes), summary_(summary) {}
   void write(const Scored& scored);
 
  private:
   void write_record(const InputRecord& record, const SequenceScores& scores);
   void add_to_summary(const InputRecord& record, const SequenceScores& scores);
 
-  ScoreSink& sink_;
+  ScoreSink* sink_;
+  ScoreTable* table_;
   RegionSelector& selector_;
   OutputFile* sizes_;
   ScoreSummary* summary_;

@@ -86,6 +86,7 @@ void Memories::count(const Place& place, std::int64_t position, bool reverse,
 
 RowCounts Memories::counts(bool reverse, std::vector<Window> windows) const {
   std::vector<std::int64_t> end_row;  // of each window
+  end_row.reserve(windows.size());
   for (const Window& window : windows) {
     end_row.push_back((end_row.empty() ? 0 : end_row.back()) + window.length);
   }

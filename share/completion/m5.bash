@@ -55,7 +55,7 @@ _m5() {
       ;;
     score)
       options="$common $input --region --regions-file --flank --output-fmt --passes --strand --metric --bin
-        --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --context --dry-run --max-memory
+        --per --window --step --features --feature-type --feature-name --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --context --dry-run --max-memory
         --residual --block-rows --no-header --no-PG"
       ;;
     embed)

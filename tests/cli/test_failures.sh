@@ -225,7 +225,8 @@ done
 # Signals: the exit code of a shell, no file under the final name, nothing unfinished.
 mkfifo stream
 for signal in INT:130 TERM:143 HUP:129; do
-  for command in "score -o out.bg" "embed -o out.npz"; do
+  for command in "score -o out.bg" "score -o out.npz" "score --per window -o out.tsv" \
+    "embed -o out.npz"; do
     exec 9<>stream  # it waits for input
     # shellcheck disable=SC2086
     env --default-signal=INT,TERM,HUP "$M5" $command stream g.fa 2>err &
@@ -239,7 +240,7 @@ for signal in INT:130 TERM:143 HUP:129; do
     { wait $pid; code=$?; } 2>/dev/null
     equal "m5 $command and SIG${signal%:*}: exit" $code "${signal#*:}"
     exec 9>&-
-    check "m5 $command and SIG${signal%:*}: no output" test ! -e out.bg -a ! -e out.npz
+    check "m5 $command and SIG${signal%:*}: no output" test ! -e out.bg -a ! -e out.npz -a ! -e out.tsv
     no_temporaries "m5 $command and SIG${signal%:*}"
   done
 done

@@ -153,6 +153,13 @@ true_that "strands" "$(paste <(tail -n +2 both.tsv) mirrored.tsv | awk -F'\t' '{
   d = $i - $(i + 7); if (d < 0) d = -d; if (d > most) most = d } } END { print most + 0, NR }' |
   awk '{ print $1 + ($2 < 3000) }') < 0.0002"
 
+# --- rows of windows -------------------------------------------------------------------------------
+for memory in on off; do
+  ok "windows, $memory" score --no-header -m $M --memory $memory --digits 9 --per window --window 200 -o w.tsv g.fa
+  true_that "windows, $memory: their mean is that of the summary" \
+    "(x = $(awk -F'\t' 'NR > 1 { s += $9 * ($6 - $7); n += $6 - $7 } END { print s / n }' w.tsv) - $(json mean_bits $memory.json)) < 1e-6 && x > -1e-6"
+done
+
 # --- short reads: nothing to count, and nothing lost ------------------------------------------------
 for i in $(seq 40); do sequence 150 $((100 + i)) | fasta "r$i"; done >reads.fa
 ok "reads" score --no-header -m $M -o reads.bg reads.fa

@@ -44,6 +44,13 @@ if "$M5" score --verbosity 4 --dry-run - <<<$'>x\nACGT' >.out 2>.err &&
     foreseen "embed $shape, bases" embed -@ 2 --per base -o o.npz $shape.fa
   done
   foreseen "embed, windows" embed --per window --window 100 -o o.npy 1x60000.fa
+  foreseen "embed, layers" embed --layer 0,1,2,4 --pool std --per window --window 50 -o o.npy 1x60000.fa
+  # (Their rows are made when the model has done: of one record the two are not there together.)
+  bounded "score, windows" score -k 1 --per window --window 50 --step 1 -o o.tsv 1x60000.fa
+  foreseen "score, windows of many" score -k 1 --per window --window 50 --step 5 -o o.tsv 2000x60.fa
+  foreseen "score, npz" score -k 1 -o o.npz 1x60000.fa
+  awk 'BEGIN { for (i = 0; i < 400; ++i) print "r0\t" i * 140 "\t" i * 140 + 10 }' >flank.bed
+  foreseen "score, flanks" score -k 1 --flank 1k -R flank.bed -o o.bg 1x60000.fa
   foreseen "bench loss, short records" bench loss -@ 2 --lengths whole -o o.txt 2000x60.fa
   foreseen "bench loss" bench loss --lengths 1k,whole -o o.txt 1x60000.fa
   for batch in "2k 512" "64k 64k"; do
