@@ -198,6 +198,7 @@ TokenArray tokenized(const py::bytes& letters) {
 
 PYBIND11_MODULE(_m5, module) {
   using m5::PyModel;
+  // pybind11 asks for a function of a copy: NOLINTNEXTLINE(performance-unnecessary-value-param)
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
@@ -215,10 +216,15 @@ PYBIND11_MODULE(_m5, module) {
       .def_readonly("lengths", &m5::Sequences::lengths);
   py::class_<PyModel>(module, "Model")
       .def(py::init<const std::string&, int, const std::string&, const std::string&,
-                    const std::string&>())
-      .def("score", &PyModel::score)
-      .def("embed_intervals", &PyModel::embed_intervals)
-      .def("embed_bases", &PyModel::embed_bases)
+                    const std::string&>(),
+           py::arg("path"), py::arg("threads"), py::arg("precision"), py::arg("residual"),
+           py::arg("device"))
+      .def("score", &PyModel::score, py::arg("sequences"), py::arg("passes"), py::arg("strand"),
+           py::arg("unmasked"), py::arg("all_bases"), py::arg("memory"))
+      .def("embed_intervals", &PyModel::embed_intervals, py::arg("sequences"), py::arg("intervals"),
+           py::arg("layer"), py::arg("pool"), py::arg("strand"))
+      .def("embed_bases", &PyModel::embed_bases, py::arg("sequences"), py::arg("layer"),
+           py::arg("strand"))
       .def_property_readonly("name", &PyModel::name)
       .def_property_readonly("path", &PyModel::path)
       .def_property_readonly("sha256", &PyModel::sha256)
