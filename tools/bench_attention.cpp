@@ -305,7 +305,7 @@ int bench_attention(int argc, char** argv) {
   GenomeStore store;
   if (!files.empty()) {
     store = load_genomes(
-        files, Topology::kLinear,
+        files, {.rule = Topology::Rule::kLinear},
         {.skip_empty = options.common.skip_empty, .allow_no_eof = options.common.allow_no_eof});
   }
   const auto backend = make_backend({.threads = options.common.threads});

@@ -41,6 +41,7 @@ LossData load_data(const LossOptions& options) {
       load_genomes(options.files, topology_of(common),
                    {.skip_empty = common.skip_empty, .allow_no_eof = common.allow_no_eof});
   if (store.records.empty()) throw Error(ErrorKind::kInput, "the files hold no sequence");
+  check_circular_list(common, {&store});
   cut(store, options.max_tokens);
   return options.as_scored ? ask_every_base(std::move(store))
                            : hide_bases(std::move(store), options.mask, options.seed);

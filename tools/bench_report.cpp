@@ -129,7 +129,8 @@ void check_bench_paths(const BenchOptions& options, const std::vector<std::strin
                        const std::vector<NamedPath>& more_outputs) {
   std::vector<NamedPath> outputs = {{"--output", options.common.output}};
   outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
-  std::vector<NamedPath> inputs = {{"--model", model_path(options)}};
+  std::vector<NamedPath> inputs = {{"--model", model_path(options)},
+                                   {"--circular-list", options.common.circular_list}};
   for (const std::string& file : sequences) inputs.push_back({"sequences", file});
   inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
   check_paths(outputs, inputs);

@@ -124,7 +124,8 @@ int cmd_embed(int argc, char** argv) {
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
   FeatureTable features(a.units.features, a.units.feature_options);
-  a.common.circular_names = features.circular();
+  check_names(plan.files, a.common, {});
+  a.common.circular_names.insert(features.circular().begin(), features.circular().end());
   if (a.units.per == "feature") check_features(features, plan.files, a.common);
 
   Model model = open_model(a.common);

@@ -252,10 +252,17 @@ int cmd_score(int argc, char** argv) {
   RegionSelector selector(std::move(plan.regions));
   if (!selector.empty()) check_regions(selector, plan.files, a.common);
   FeatureTable features(a.units.features, a.units.feature_options);
-  a.common.circular_names = features.circular();
-  if (a.units.per == "feature") check_features(features, plan.files, a.common);
   std::unique_ptr<ScoreTable> table;
   if (!a.units.per.empty()) table = std::make_unique<ScoreTable>(a.units, features, selector);
+  std::function<bool(const std::string&)> keep;
+  // A summary, chromosome sizes and percentiles are of all records: nothing is left out for them.
+  if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty() && !table) {
+    keep = [&selector](const std::string& name) { return selector.wants(name); };
+  }
+  a.common.unique_names = !table;  // the table has a column for the file
+  check_names(plan.files, a.common, keep);
+  a.common.circular_names.insert(features.circular().begin(), features.circular().end());
+  if (a.units.per == "feature") check_features(features, plan.files, a.common);
   Model model = open_model(a.common);
   ScoringOptions scoring = scoring_of(a);
   scoring.memory = memory_is_on(a.common, model);
@@ -263,19 +270,14 @@ int cmd_score(int argc, char** argv) {
   std::vector<float>().swap(model.parameters);  // the session has them
   ScoreMemory memory(session, scoring, [&](const InputRecord& record) {
     ScoreMemory::Kept kept;
-    if (!a.summary.empty()) kept.run += summary_memory(record.name.size());
+    if (!a.summary.empty()) kept.run += summary_memory(record.label.size());
     if (table) {
       kept.file = table->memory(record);
     } else {
-      kept.run += score_interval_memory(a.format, record.name.size());
+      kept.run += score_interval_memory(a.format, record.label.size());
     }
     return kept;
   });
-  std::function<bool(const std::string&)> keep;
-  // A summary, chromosome sizes and percentiles are of all records: nothing is left out for them.
-  if (!selector.empty() && a.summary.empty() && a.chrom_sizes.empty() && !table) {
-    keep = [&selector](const std::string& name) { return selector.wants(name); };
-  }
   Pipeline<InputBatch, Scored> pipeline;
   const BatchLimits limits = batch_limits(session);
   BatchReader reader(plan.files, a.common, limits, keep, pipeline.stop_token(),

@@ -223,7 +223,10 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
 }
 
 void check_files(const Options& o, const std::vector<std::string>& files) {
-  std::vector<NamedPath> inputs = {{"--list", o.list}, {"--config", o.config}, {"--init", o.init}};
+  std::vector<NamedPath> inputs = {{"--list", o.list},
+                                   {"--config", o.config},
+                                   {"--init", o.init},
+                                   {"--circular-list", o.common.circular_list}};
   for (const std::string& file : files) inputs.push_back({"sequences", file});
   for (const std::string& file : o.validation_files) inputs.push_back({"--val", file});
   // The checkpoint is removed in the end: were it also the model, nothing would be left.
@@ -265,6 +268,7 @@ int train(Options& o) {
   const GenomeStore training = load(o, files, "train on");
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files, "validate on");
+  check_circular_list(o.common, {&training, &validation});
   const MemoryLimit limit = memory_limit(o.common.max_memory);
   const std::int64_t held = held_memory(backend->workers(), true);
   MemoryPlan plan =

@@ -244,8 +244,8 @@ void Embedder::write(Embedded& embedded, EmbedSink& sink) {
         row_.name = samples_[static_cast<std::size_t>(row_.file)];
         row_.sequence = ".";
         row_.begin = row_.end = 0;
-      } else if (choice_.per != "feature") {
-        if (row_.name != record.name) row_.name = row_.sequence = record.name;
+      } else {
+        if (row_.name != record.label) row_.name = row_.sequence = record.label;
         row_.begin = unit.interval.begin;
         row_.end = unit.interval.end;
       }
@@ -318,7 +318,7 @@ RowOrder::Sink Embedder::base_rows(const InputBatch& batch, const std::vector<Un
       const std::int64_t position = first + i - first_row[sequence];
       if (position < units[next].interval.begin) continue;
       const InputRecord& record = batch.records[sequence];
-      if (row.name != record.name) row.name = row.sequence = record.name;
+      if (row.name != record.label) row.name = row.sequence = record.label;
       row.file = record.file_index;
       row.begin = position;
       row.end = position + 1;

@@ -58,6 +58,7 @@ void FeatureTable::keep(std::size_t feature, const EmbedRow& row,
                         const std::vector<float>& values) {
   rows_[feature] = values;
   bases_[feature] = row.bases;
+  call_sequence(feature, row.sequence);
   files_[feature] = static_cast<std::uint32_t>(row.file);
 }
 
@@ -85,8 +86,8 @@ void check_features(FeatureTable& features, const std::vector<std::string>& file
                     const CommonOptions& options) {
   if (!can_be_read_twice(files)) return;
   std::vector<Unit> units;
-  for_each_name(files, options, [&](const std::string& name, std::int64_t length, bool circular) {
-    features.units(name, length, circular, 0, units);
+  for_each_record(files, options, [&](const SequenceRecord& record, bool circular) {
+    features.units(record.name, static_cast<std::int64_t>(record.bases.size()), circular, 0, units);
     units.clear();
   });
   features.require_all();

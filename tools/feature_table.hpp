@@ -42,6 +42,10 @@ class FeatureTable {
   // a second record of its name.
   void units(const std::string& record, std::int64_t length, bool circular, std::int64_t sequence,
              std::vector<Unit>& units);
+  // What its record is called in the output.
+  void call_sequence(std::size_t feature, const std::string& label) {
+    features_[feature].seqid = label;
+  }
   // row: its file and bases.
   void keep(std::size_t feature, const EmbedRow& row, const std::vector<float>& values);
   const std::string& name(const Unit& unit) const { return features_[unit.feature].name; }

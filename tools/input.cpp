@@ -30,8 +30,8 @@ std::size_t sequence_suffix(const std::string& path) {
   const std::size_t dot = path.rfind('.');
   if (dot == std::string::npos) return dot;
   const std::string suffix = path.substr(dot + 1);
-  for (const char* known :
-       {"fa", "fna", "fas", "fasta", "ffn", "fq", "fastq", "gz", "bgz", "bgzf"}) {
+  for (const char* known : {"fa", "fna", "fas", "fasta", "ffn", "fq", "fastq", "gb", "gbk", "gbff",
+                            "gz", "bgz", "bgzf"}) {
     if (suffix == known) return dot;
   }
   return std::string::npos;
@@ -52,16 +52,21 @@ std::string sample_name(const std::string& file) {
   return name;
 }
 
-bool is_circular(const SequenceRecord& record, const CommonOptions& options) {
-  return !options.linear &&
-         (options.circular || record.circular || options.circular_names.count(record.name) > 0);
+[[noreturn]] void refuse_repeated(const SequenceRecord& record, const std::string& label,
+                                  std::size_t files) {
+  throw Error(
+      ErrorKind::kInput,
+      record.file + ": record '" + label.substr(0, 200) +
+          "': there was one of this name before, and rows of both could not be told apart; " +
+          (files > 1 ? "--rename {file}_{name} puts the name of the file before it"
+                     : "--rename {name}_{n} numbers the records"));
 }
 
 }  // namespace
 
 void add_input_arguments(CLI::App& app, InputArguments& arguments) {
   app.add_option("FILE", arguments.positional,
-                 "FASTA or FASTQ files (plain, gzip, BGZF; - for stdin), then regions "
+                 "FASTA, FASTQ or GenBank files (plain, gzip, BGZF; - for stdin), then regions "
                  "NAME[:FROM[-TO]], 1-based inclusive")
       ->required()
       ->option_text("... [REGION ...]");
@@ -111,8 +116,72 @@ std::vector<std::string> sample_names(const std::vector<std::string>& files) {
 }
 
 Topology topology_of(const CommonOptions& options) {
-  if (options.circular) return Topology::kCircular;
-  return options.linear ? Topology::kLinear : Topology::kFromHeader;
+  using Rule = Topology::Rule;
+  return {options.circular ? Rule::kCircular
+          : options.linear ? Rule::kLinear
+                           : Rule::kFromFile,
+          options.circular_names};
+}
+
+Labels::Labels(const std::string& pattern, const std::vector<std::string>& files)
+    : files_(sample_names(files)) {
+  using Kind = Piece::Kind;
+  for (std::string& file : files_) {  // blanks end a name
+    for (char& c : file) {
+      if (static_cast<unsigned char>(c) <= ' ' || c == 127) c = '_';
+    }
+  }
+  bool differ = pattern.empty();
+  for (std::size_t at = 0; at < pattern.size();) {
+    const std::size_t open = std::min(pattern.find('{', at), pattern.size());
+    if (open > at) pieces_.push_back({Kind::kText, pattern.substr(at, open - at)});
+    if (open == pattern.size()) break;
+    const std::size_t close = std::min(pattern.find('}', open), pattern.size());
+    const std::string word = pattern.substr(open, close + 1 - open);
+    const Kind kind = word == "{file}"   ? Kind::kFile
+                      : word == "{name}" ? Kind::kName
+                      : word == "{n}"    ? Kind::kNumber
+                                         : Kind::kText;
+    if (kind == Kind::kText) {
+      throw Error(ErrorKind::kUsage, "--rename: '" + word + "' is none of {file}, {name} and {n}");
+    }
+    differ = differ || kind != Kind::kFile;
+    pieces_.push_back({kind, ""});
+    at = close + 1;
+  }
+  for (const Piece& piece : pieces_) {
+    const bool blank = std::any_of(piece.text.begin(), piece.text.end(), [](char c) {
+      return static_cast<unsigned char>(c) <= ' ' || c == 127;
+    });
+    if (blank) throw Error(ErrorKind::kUsage, "--rename: a name has no blanks");
+  }
+  if (!differ) {
+    throw Error(ErrorKind::kUsage, "--rename: without {name} or {n} all records of a file are one");
+  }
+}
+
+std::string Labels::next(const SequenceRecord& record) {
+  if (pieces_.empty()) return record.name;
+  if (std::exchange(file_, record.file_index) != record.file_index) number_ = 0;
+  ++number_;
+  std::string label;
+  for (const Piece& piece : pieces_) {
+    switch (piece.kind) {
+      case Piece::Kind::kText:
+        label += piece.text;
+        break;
+      case Piece::Kind::kFile:
+        label += files_[static_cast<std::size_t>(record.file_index)];
+        break;
+      case Piece::Kind::kName:
+        label += record.name;
+        break;
+      case Piece::Kind::kNumber:
+        label += std::to_string(number_);
+        break;
+    }
+  }
+  return label;
 }
 
 BatchLimits batch_limits(const Session& session) {
@@ -129,6 +198,9 @@ BatchReader::BatchReader(const std::vector<std::string>& files, const CommonOpti
                          std::function<bool(const std::string& name)> keep, std::stop_token stop,
                          std::function<void(const std::string& what, std::int64_t rows)> check)
     : options_(options),
+      topology_(topology_of(options)),
+      labels_(options.rename, files),
+      files_(files.size()),
       limits_(limits),
       keep_(std::move(keep)),
       check_(std::move(check)),
@@ -136,6 +208,7 @@ BatchReader::BatchReader(const std::vector<std::string>& files, const CommonOpti
         SequenceReaderOptions reader;
         reader.skip_empty = options.skip_empty;
         reader.allow_no_eof = options.allow_no_eof;
+        reader.warn_duplicates = !options.unique_names;
         reader.stop = std::move(stop);
         reader.may_grow = [this](const SequenceRecord& record, std::int64_t nt,
                                  std::uint64_t room) { may_grow(record, nt, room); };
@@ -154,16 +227,20 @@ bool BatchReader::next_record(InputRecord& record) {
   while (reader_.next(raw_)) {
     record.file = raw_.file;
     record.name = raw_.name;
+    record.label = labels_.next(raw_);
     record.counts = BaseCounts{};
     record.tokens = tokenize(raw_.bases, raw_.file, raw_.name, &record.counts);
     if (record.counts.u > 0 && !warned_u_) {
       log_warning(record.file + ": record '" + record.name + "': U is read as T");
       warned_u_ = true;
     }
-    record.circular = is_circular(raw_, options_);
+    record.circular = topology_.is_circular(raw_);
     record.file_index = raw_.file_index;
     if (raw_.bases.capacity() > kLongRecord) std::string().swap(raw_.bases);
     if (options_.context == "record" && keep_ && !keep_(record.name)) continue;
+    if (options_.unique_names && !names_.insert(record.label)) {
+      refuse_repeated(raw_, record.label, files_);
+    }
     return true;
   }
   return false;
@@ -203,7 +280,7 @@ bool BatchReader::next(InputBatch& batch) {
     view.context = by_file ? 0 : static_cast<std::int64_t>(batch.views.size());
     batch.views.push_back(view);
   }
-  batch.names_memory = reader_.names_memory();
+  batch.names_memory = reader_.names_memory() + names_.memory();
   return !batch.records.empty();
 }
 
@@ -216,6 +293,7 @@ InputPlan open_input(const InputArguments& arguments, const CommonOptions& optio
   std::vector<NamedPath> inputs;
   for (const std::string& file : plan.files) inputs.push_back({"sequences", file});
   inputs.push_back({"--regions-file", arguments.regions_file});
+  inputs.push_back({"--circular-list", options.circular_list});
   inputs.push_back({"--model", options.model.empty() ? default_model_path() : options.model});
   inputs.insert(inputs.end(), more_inputs.begin(), more_inputs.end());
   check_paths(outputs, inputs);
@@ -230,24 +308,70 @@ bool can_be_read_twice(const std::vector<std::string>& files) {
   });
 }
 
-void for_each_name(
+void for_each_record(
     const std::vector<std::string>& files, const CommonOptions& options,
-    const std::function<void(const std::string& name, std::int64_t length, bool circular)>& visit) {
+    const std::function<void(const SequenceRecord& record, bool circular)>& visit) {
   const QuietLog quiet;  // the second reading tells what there is to tell
+  const Topology topology = topology_of(options);
   SequenceReader reader(files, {.skip_empty = options.skip_empty,
                                 .allow_no_eof = options.allow_no_eof,
                                 .warn_duplicates = false});
-  for (SequenceRecord record; reader.next(record);) {
-    visit(record.name, static_cast<std::int64_t>(record.bases.size()),
-          is_circular(record, options));
+  for (SequenceRecord record; reader.next(record);) visit(record, topology.is_circular(record));
+}
+
+namespace {
+
+// found: those of the list that a record has.
+void require_listed(const CommonOptions& options, const std::set<std::string>& found) {
+  std::size_t missing = 0;
+  std::string first;
+  for (const std::string& name : options.circular_names) {
+    if (found.count(name) == 0 && missing++ == 0) first = name.substr(0, 200);
   }
+  if (missing == 0) return;
+  const std::string text = "--circular-list " + options.circular_list + ": " +
+                           std::to_string(missing) + " of its " +
+                           std::to_string(options.circular_names.size()) +
+                           " names are of no record, such as '" + first + "'";
+  if (missing == options.circular_names.size()) throw Error(ErrorKind::kInput, text);
+  log_warning(text);
+}
+
+}  // namespace
+
+void check_names(const std::vector<std::string>& files, const CommonOptions& options,
+                 const std::function<bool(const std::string& name)>& keep) {
+  const bool unique = options.unique_names && files.size() > 1;
+  Labels labels(options.rename, files);
+  if ((!unique && options.circular_list.empty()) || !can_be_read_twice(files)) return;
+  NameSet seen;
+  std::set<std::string> circular;
+  for_each_record(files, options, [&](const SequenceRecord& record, bool) {
+    const std::string label = labels.next(record);
+    if (options.circular_names.count(record.name) > 0) circular.insert(record.name);
+    if (unique && (!keep || keep(record.name)) && !seen.insert(label)) {
+      refuse_repeated(record, label, files.size());
+    }
+  });
+  require_listed(options, circular);
+}
+
+void check_circular_list(const CommonOptions& options,
+                         std::initializer_list<const GenomeStore*> stores) {
+  std::set<std::string> found;
+  for (const GenomeStore* store : stores) {
+    for (const GenomeRecord& record : store->records) {
+      if (options.circular_names.count(record.name) > 0) found.insert(record.name);
+    }
+  }
+  require_listed(options, found);
 }
 
 void check_regions(RegionSelector& selector, const std::vector<std::string>& files,
                    const CommonOptions& options) {
   if (!can_be_read_twice(files)) return;
-  for_each_name(files, options, [&](const std::string& name, std::int64_t length, bool) {
-    selector.select(name, length);
+  for_each_record(files, options, [&](const SequenceRecord& record, bool) {
+    selector.select(record.name, static_cast<std::int64_t>(record.bases.size()));
   });
   selector.finish();
   selector.start_over();

@@ -4,15 +4,19 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "data/genome_store.hpp"
 #include "data/tokenizer.hpp"
+#include "io/name_set.hpp"
 #include "io/regions.hpp"
 #include "io/sequence_reader.hpp"
+#include "io/topology.hpp"
 #include "m5/error.hpp"
 #include "m5/session.hpp"
 #include "tools/options.hpp"
@@ -41,11 +45,30 @@ InputPlan plan_input(const InputArguments& arguments, bool allow_no_eof);
 // "-"), or, where two files would have one name, the path as it was given.
 std::vector<std::string> sample_names(const std::vector<std::string>& files);
 
-// --circular, --linear, or neither.
+// --circular, --linear, or what the files and --circular-list say.
 Topology topology_of(const CommonOptions& options);
+
+// What records are called in the output: --rename, or as in their file.
+class Labels {
+ public:
+  // Throws Error(kUsage) for a pattern that is none, or gives all records of a file one name.
+  Labels(const std::string& pattern, const std::vector<std::string>& files);
+  // Of the records in their order, every one.
+  std::string next(const SequenceRecord& record);
+
+ private:
+  struct Piece {
+    enum class Kind { kText, kFile, kName, kNumber } kind;
+    std::string text;
+  };
+  std::vector<Piece> pieces_;  // empty: as in the file
+  std::vector<std::string> files_;
+  std::int64_t file_ = -1, number_ = 0;
+};
 
 struct InputRecord {
   std::string file, name;
+  std::string label;            // its name in the output
   std::int64_t file_index = 0;  // of `file` in the list given to the reader
   std::vector<Token> tokens;
   BaseCounts counts;
@@ -97,6 +120,10 @@ class BatchReader {
   void may_grow(const SequenceRecord& record, std::int64_t nt, std::uint64_t room);
 
   CommonOptions options_;
+  Topology topology_;
+  Labels labels_;
+  NameSet names_;  // of the output, where they must be unique
+  std::size_t files_;
   BatchLimits limits_;
   std::function<bool(const std::string&)> keep_;
   std::function<void(const std::string&, std::int64_t)> check_;
@@ -118,9 +145,17 @@ InputPlan open_input(const InputArguments& arguments, const CommonOptions& optio
 // reading, before anything is computed. Of a stream they are known at its end.
 bool can_be_read_twice(const std::vector<std::string>& files);
 // That reading; throws as SequenceReader does.
-void for_each_name(
-    const std::vector<std::string>& files, const CommonOptions& options,
-    const std::function<void(const std::string& name, std::int64_t length, bool circular)>& visit);
+void for_each_record(const std::vector<std::string>& files, const CommonOptions& options,
+                     const std::function<void(const SequenceRecord& record, bool circular)>& visit);
+
+// Throws Error(kInput), where that can be known beforehand, for names that come twice in the output
+// and may not (of records that are kept: as BatchReader), and if no record is one of those of
+// --circular-list; warns of some of these that are not there.
+void check_names(const std::vector<std::string>& files, const CommonOptions& options,
+                 const std::function<bool(const std::string& name)>& keep);
+// The last for genomes that are in memory.
+void check_circular_list(const CommonOptions& options,
+                         std::initializer_list<const GenomeStore*> stores);
 
 // Throws Error(kInput) for a region that no record has, where that can be known beforehand.
 void check_regions(RegionSelector& selector, const std::vector<std::string>& files,

@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "base/memory.hpp"
 #include "base/system.hpp"
+#include "io/topology.hpp"
 #include "kernels/backend.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
@@ -71,6 +72,16 @@ void add_topology(CLI::App& app, CommonOptions& options) {
   app.add_flag("--circular", options.circular,
                "every record is circular (default: topology=circular in its header)");
   app.add_flag("--linear", options.linear, "every record is linear, whatever its header says");
+  app.add_option("--circular-list", options.circular_list,
+                 "names of circular records: a name a line, assembly_info.txt of Flye, or headers "
+                 "with circular=true")
+      ->option_text("FILE");
+}
+
+void add_rename(CLI::App& app, CommonOptions& options) {
+  app.add_option("--rename", options.rename,
+                 "names of records in the output, such as {file}_{name}; {n}: number in the file")
+      ->option_text("PATTERN");
 }
 
 void add_context(CLI::App& app, CommonOptions& options) {
@@ -113,6 +124,7 @@ void add_verbosity(CLI::App& app, CommonOptions& options) {
 void add_run(CLI::App& app, CommonOptions& options) {
   add_context(app, options);
   add_topology(app, options);
+  add_rename(app, options);
   add_threads(app, options);
   add_device(app, options);
   add_residual(app, options);
@@ -234,6 +246,14 @@ void check_common(CommonOptions& options, const std::string& word) {
   set_max_memory(options.dry_run ? 0 : options.max_memory);
   if (options.circular && options.linear) {
     throw Error(ErrorKind::kUsage, "--circular and --linear contradict each other");
+  }
+  if (!options.circular_list.empty()) {
+    if (options.circular || options.linear) {
+      throw Error(ErrorKind::kUsage, std::string("--circular-list and --") +
+                                         (options.circular ? "circular" : "linear") +
+                                         " contradict each other");
+    }
+    options.circular_names = read_circular_list(options.circular_list, options.allow_no_eof);
   }
   if (options.device == "ref") {
     if (options.precision == "bf16") {

@@ -22,9 +22,12 @@ struct CommonOptions {
   std::string residual = "fp32";
   int block_rows = 0;                     // 0: chosen for the cache of the machine
   bool circular = false, linear = false;  // neither: what the header of each record says
-  std::set<std::string> circular_names;   // records that another file calls circular
-  std::string context = "record";         // or "file"
-  std::string memory;                     // "on", "off", or empty: as the model has it
+  std::string circular_list;
+  std::set<std::string> circular_names;  // records that this, or another file, calls circular
+  std::string rename;  // a pattern of what records are called in the output; empty: their name
+  bool unique_names = false;       // of the output: a name that comes again is an error
+  std::string context = "record";  // or "file"
+  std::string memory;              // "on", "off", or empty: as the model has it
   bool skip_empty = false, allow_no_eof = false;
   bool no_header = false;
   bool dry_run = false;
@@ -39,7 +42,9 @@ void add_threads(CLI::App& app, CommonOptions& options);     // -@/--threads
 void add_device(CLI::App& app, CommonOptions& options);      // --device, --precision
 void add_block_rows(CLI::App& app, CommonOptions& options);  // --block-rows
 void add_residual(CLI::App& app, CommonOptions& options);    // --residual
-void add_topology(CLI::App& app, CommonOptions& options);    // --circular, --linear
+void add_topology(CLI::App& app, CommonOptions& options);    // --circular, --linear,
+                                                             // --circular-list
+void add_rename(CLI::App& app, CommonOptions& options);      // --rename
 void add_context(CLI::App& app, CommonOptions& options);     // --context
 void add_memory(CLI::App& app, CommonOptions& options);      // --memory
 void add_input(CLI::App& app, CommonOptions& options);       // --skip-empty, --allow-no-eof

@@ -43,6 +43,7 @@ void WindowReader::add(const Place& place, InputBatch& batch) const {
   window.file = record.file;
   window.file_index = record.file_index;
   window.name = record.name;
+  window.label = record.label;
   window.circular = place.circular;
   window.tokens.reserve(static_cast<std::size_t>(place.nt));
   const std::int64_t length = place.window.length;

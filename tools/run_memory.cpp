@@ -36,7 +36,8 @@ std::uint64_t RunMemory::with(const InputBatch& batch, std::uint64_t more) const
   std::uint64_t records = 0;  // and what the allocator adds
   for (const InputRecord& record : batch.records) {
     records += sizeof(InputRecord) + sizeof(TokenView) + heap_memory(record.file.size()) +
-               heap_memory(record.name.size()) + heap_memory(record.tokens.size()) + kResult;
+               heap_memory(record.name.size()) + heap_memory(record.label.size()) +
+               heap_memory(record.tokens.size()) + kResult;
   }
   // This one's, the one's before, and of the next one the letters, too.
   const std::uint64_t input = 3 * records + static_cast<std::uint64_t>(batch.rows);

@@ -79,7 +79,7 @@ void ScoreWriter::write(const Scored& scored) {
     }
     const RegionWindow& window = batch.windows[i];
     name_file(record.file, [&] {
-      sink_->write({record.name, window.length, window.region.begin, window.region.end,
+      sink_->write({record.label, window.length, window.region.begin, window.region.end,
                     record.tokens.data(), scored.scores[i], window.first});
     });
   }
@@ -101,10 +101,10 @@ void ScoreWriter::write_record(const InputRecord& record, const SequenceScores& 
   for (const Interval& interval : intervals) {
     name_file(record.file, [&] {
       sink_->write(
-          {record.name, length, interval.begin, interval.end, record.tokens.data(), scores});
+          {record.label, length, interval.begin, interval.end, record.tokens.data(), scores});
     });
   }
-  if (sizes_ != nullptr) sizes_->write(record.name + "\t" + std::to_string(length) + "\n");
+  if (sizes_ != nullptr) sizes_->write(record.label + "\t" + std::to_string(length) + "\n");
   if (summary_ != nullptr) add_to_summary(record, scores);
 }
 
@@ -115,7 +115,7 @@ void ScoreWriter::add_to_summary(const InputRecord& record, const SequenceScores
   }
   RecordSummary& row = summary_->records.emplace_back();
   row.file = file_;
-  row.name = record.name;
+  row.name = record.label;
   row.circular = record.circular;
   row.bases = static_cast<std::int64_t>(record.tokens.size());
   row.n = record.counts.n;

@@ -58,7 +58,7 @@ void ScoreTable::add(const InputRecord& record, const SequenceScores& scores) {
   bool named = false;
   for (const Unit& unit : units_of(record)) {
     if (choice_.per == "window") {
-      if (!std::exchange(named, true)) names_.push_back(record.name);
+      if (!std::exchange(named, true)) names_.push_back(record.label);
       Row& row = rows_.emplace_back();
       row.begin = unit.interval.begin;
       row.end = unit.interval.end;
@@ -69,6 +69,7 @@ void ScoreTable::add(const InputRecord& record, const SequenceScores& scores) {
     }
     Row& row = rows_[unit.feature];
     row.file = record.file_index;
+    features_.call_sequence(unit.feature, record.label);
     add_unit(unit, record, scores, row);
     if (!unit.joined) of_file_.push_back(unit.feature);
   }
@@ -153,7 +154,7 @@ std::uint64_t ScoreTable::memory(const InputRecord& record) const {
   if (choice_.per == "window") {
     const std::int64_t windows = (length + choice_.step - 1) / choice_.step;
     bytes += static_cast<std::uint64_t>(windows) * (sizeof(Row) + sizeof(Unit)) +
-             record.name.size() + sizeof(std::string);
+             record.label.size() + sizeof(std::string);
   }
   return bytes;
 }

@@ -8,13 +8,13 @@ void add_unit_options(CLI::App& app, UnitChoice& choice) {
   add_size(app, "--window", choice.window, "nt of a window (default 1000)", 1);
   add_size(app, "--step", choice.step, "nt from one window to the next (default: the window)", 1);
   app.add_option("--features", choice.features,
-                 "BED or GFF3 file (plain or gzip) for --per feature")
+                 "BED, GFF3 or GenBank file (plain or gzip) for --per feature")
       ->option_text("FILE");
   app.add_option("--feature-type", choice.feature_options.type,
-                 "only GFF3 features of this type (column 3)")
+                 "only features of this type (GFF3: column 3)")
       ->option_text("TYPE");
   app.add_option("--feature-name", choice.feature_options.name_attribute,
-                 "what names a GFF3 feature (default: ID, then locus_tag, then Name)")
+                 "what names a feature (default: ID, then locus_tag, then Name)")
       ->option_text("ATTRIBUTE");
 }
 

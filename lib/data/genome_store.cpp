@@ -71,7 +71,7 @@ void make_room(std::vector<Token>& tokens, std::size_t n, const std::string& fil
 
 }  // namespace
 
-GenomeStore load_genomes(const std::vector<std::string>& files, Topology topology,
+GenomeStore load_genomes(const std::vector<std::string>& files, const Topology& topology,
                          const SequenceReaderOptions& options) {
   if (files.empty()) throw Error(ErrorKind::kUsage, "no sequence files given");
   GenomeStore store;
@@ -83,9 +83,7 @@ GenomeStore load_genomes(const std::vector<std::string>& files, Topology topolog
     const std::vector<Token> sequence = tokenize(record.bases, record.file, record.name);
     if (record.bases.capacity() > kLongRecord) std::string().swap(record.bases);
     make_room(store.tokens, sequence.size(), record.file);
-    const bool circular =
-        topology == Topology::kFromHeader ? record.circular : topology == Topology::kCircular;
-    store.add(record.name, sequence, circular);
+    store.add(record.name, sequence, topology.is_circular(record));
     store.records.back().file = record.file_index;
   }
   return store;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/sequence_reader.hpp"
+#include "io/topology.hpp"
 #include "m5/tokens.hpp"
 
 namespace m5 {
@@ -37,11 +38,9 @@ struct GenomeStore {
   std::string digest() const;
 };
 
-enum class Topology { kFromHeader, kCircular, kLinear };
-
-// Reads all records of all files (FASTA or FASTQ, plain, gz or BGZF; "-" is standard input), in the
-// order given. Throws Error(kUsage) without files; Error(kInput) or Error(kIo) naming the file.
-GenomeStore load_genomes(const std::vector<std::string>& files, Topology topology,
+// Reads all records of all files (as SequenceReader; "-" is standard input), in the order given.
+// Throws Error(kUsage) without files; Error(kInput) or Error(kIo) naming the file.
+GenomeStore load_genomes(const std::vector<std::string>& files, const Topology& topology,
                          const SequenceReaderOptions& options);
 
 // One path a line; blank lines and lines that start with '#' are skipped, a final CR is dropped.

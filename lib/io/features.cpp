@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/memory.hpp"
 #include "io/byte_source.hpp"
+#include "io/genbank.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -182,28 +183,6 @@ bool looks_like_gff(std::string_view line) {
 
 constexpr std::size_t kCheckedFeatures = 1024;
 
-enum class Kind { kUnknown, kBed, kGff };
-
-// Rows of one sequence, type and ID are parts of one feature.
-class Joiner {
- public:
-  // True if the row was part of a feature that is there.
-  bool join(std::vector<Feature>& features, const Feature& row, const std::string& id) {
-    if (id.empty()) return false;
-    const auto [at, added] =
-        first_.try_emplace(row.seqid + '\t' + row.type + '\t' + id, features.size());
-    if (added) return false;
-    Feature& feature = features[at->second];
-    if (feature.parts.empty()) feature.parts.push_back({feature.begin, feature.end});
-    feature.parts.push_back({row.begin, row.end});
-    if (feature.strand != row.strand) feature.strand = '.';
-    return true;
-  }
-
- private:
-  std::unordered_map<std::string, std::size_t> first_;
-};
-
 // Parts in any order, which may overlap, become what Feature promises.
 void settle_parts(Feature& feature) {
   if (feature.parts.empty()) return;
@@ -213,16 +192,84 @@ void settle_parts(Feature& feature) {
   if (feature.parts.size() == 1) feature.parts.clear();
 }
 
+// What every format does with its features.
+class Collector {
+ public:
+  Collector(const std::string& path, const FeatureOptions& options)
+      : path_(path), options_(options), any_chosen_(options.name_attribute.empty()) {}
+
+  std::set<std::string>& circular() { return file_.circular; }
+
+  // id: of GFF3, empty: none. typed: the format has types.
+  void add(Feature feature, const std::string& id, bool chosen, bool typed) {
+    if (feature.begin == feature.end) {  // an insertion point: it has no base
+      if (!std::exchange(warned_, true)) {
+        log_warning(path_ + ": line " + std::to_string(feature.line) +
+                    ": an interval of length 0 is skipped, as are others like it");
+      }
+      return;
+    }
+    any_ = true;
+    if (typed && !options_.type.empty() && feature.type != options_.type) return;
+    any_chosen_ = any_chosen_ || chosen;
+    if (join(feature, id)) return;
+    std::vector<Feature>& features = file_.features;
+    if (features.size() == features.capacity() && features.size() >= kCheckedFeatures) {
+      // As many again, and what finds them by their ID.
+      require_more_memory(2 * features.size() * (sizeof(Feature) + (id.empty() ? 0 : 128)), path_);
+    }
+    features.push_back(std::move(feature));
+  }
+
+  FeatureFile finish(const std::string& what) {
+    const auto refuse = [&](const std::string& why) {
+      throw Error(ErrorKind::kInput, path_ + ": " + why);
+    };
+    if (any_ && file_.features.empty()) refuse("no feature of type '" + options_.type + "'");
+    if (!any_) refuse("no " + what + " in this file");
+    if (!any_chosen_) refuse("no feature has the attribute '" + options_.name_attribute + "'");
+    for (Feature& feature : file_.features) settle_parts(feature);
+    return std::move(file_);
+  }
+
+ private:
+  // True if the row of GFF3 is part of a feature that is there: of its sequence, type and ID.
+  bool join(const Feature& row, const std::string& id) {
+    if (id.empty()) return false;
+    const auto [at, added] =
+        first_.try_emplace(row.seqid + '\t' + row.type + '\t' + id, file_.features.size());
+    if (added) return false;
+    Feature& feature = file_.features[at->second];
+    if (feature.parts.empty()) feature.parts.push_back({feature.begin, feature.end});
+    feature.parts.push_back({row.begin, row.end});
+    if (feature.strand != row.strand) feature.strand = '.';
+    return true;
+  }
+
+  const std::string path_;
+  const FeatureOptions& options_;
+  FeatureFile file_;
+  std::unordered_map<std::string, std::size_t> first_;
+  bool any_ = false, any_chosen_, warned_ = false;
+};
+
+enum class Kind { kUnknown, kBed, kGff };
+
 FeatureFile read(const std::string& path, const FeatureOptions& options, Kind kind,
                  const std::string& what) {
   LineReader reader(path, options.allow_no_eof);
-  FeatureFile file;
-  std::vector<Feature>& features = file.features;
-  Joiner joiner;
+  Collector collector(path, options);
   std::string line;
-  bool any = false, warned = false, any_chosen = options.name_attribute.empty();
   while (reader.next(line)) {
     if (is_blank_line(line)) continue;
+    if (kind == Kind::kUnknown && has_keyword(line, "LOCUS")) {
+      const auto add = [&](Feature&& feature, bool chosen) {
+        if (feature.name.empty()) feature.name = default_name(feature);
+        collector.add(std::move(feature), "", chosen, true);
+      };
+      read_genbank_features(reader, line, options.name_attribute, add, collector.circular());
+      break;
+    }
     if (line[0] == '#') {
       if (kind == Kind::kUnknown && starts_with_word(line, "##gff-version")) kind = Kind::kGff;
       if (kind == Kind::kGff && starts_with_word(line, "##FASTA")) break;
@@ -233,43 +280,20 @@ FeatureFile read(const std::string& path, const FeatureOptions& options, Kind ki
       continue;
     }
     if (kind == Kind::kUnknown) kind = looks_like_gff(line) ? Kind::kGff : Kind::kBed;
-    if (kind == Kind::kGff && line[0] == '>') break;  // a FASTA section without its directive
-    Attributes attributes;
-    Feature feature = kind == Kind::kGff
-                          ? gff_feature(line, reader, options.name_attribute, attributes)
-                          : bed_feature(line, reader);
-    if (feature.begin == feature.end) {  // an insertion point: it has no base
-      if (!warned) {
-        log_warning(reader.path() + ": line " + std::to_string(feature.line) +
-                    ": an interval of length 0 is skipped, as are others like it");
-      }
-      warned = true;
+    if (kind == Kind::kBed) {
+      collector.add(bed_feature(line, reader), "", false, false);
       continue;
     }
-    any = true;
-    if (attributes.circular) file.circular.insert(feature.seqid);
-    if (kind == Kind::kGff && !options.type.empty() && feature.type != options.type) continue;
-    any_chosen = any_chosen || !attributes.chosen.empty();
-    if (joiner.join(features, feature, attributes.id)) continue;
-    if (features.size() == features.capacity() && features.size() >= kCheckedFeatures) {
-      // As many again, and what finds them by their ID.
-      require_more_memory(
-          2 * features.size() * (sizeof(Feature) + (attributes.id.empty() ? 0 : 128)),
-          reader.path());
-    }
-    features.push_back(std::move(feature));
+    if (line[0] == '>') break;  // a FASTA section without its directive
+    Attributes attributes;
+    Feature feature = gff_feature(line, reader, options.name_attribute, attributes);
+    if (attributes.circular) collector.circular().insert(feature.seqid);
+    collector.add(std::move(feature), attributes.id, !attributes.chosen.empty(), true);
   }
   // The rest of the stream is read too: damage there means the file cannot be trusted.
   while (reader.next(line)) {
   }
-  const auto refuse = [&](const std::string& why) {
-    throw Error(ErrorKind::kInput, reader.path() + ": " + why);
-  };
-  if (any && features.empty()) refuse("no feature of type '" + options.type + "'");
-  if (!any) refuse("no " + what + " in this file");
-  if (!any_chosen) refuse("no feature has the attribute '" + options.name_attribute + "'");
-  for (Feature& feature : features) settle_parts(feature);
-  return file;
+  return collector.finish(what);
 }
 
 }  // namespace

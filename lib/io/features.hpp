@@ -1,4 +1,4 @@
-// Annotated features: BED and GFF3 files, plain or gzip.
+// Annotated features: BED, GFF3 and GenBank files, plain or gzip.
 #pragma once
 
 #include <cstdint>
@@ -17,27 +17,29 @@ struct Feature {
   std::vector<Interval> parts;      // of a feature in several: ascending, with bases between them;
                                     // empty: [begin, end) is all of it
   char strand = '.';                // '+', '-' or '.', also where the parts do not agree
-  std::string name;  // BED column 4; an attribute of GFF3 (FeatureOptions); else "seqid:FROM-TO"
-  std::string type;  // GFF3 column 3; empty for BED
-  std::int64_t line = 0;  // its first, in the file, for messages
+  std::string name;                 // BED column 4; FeatureOptions; else "seqid:FROM-TO"
+  std::string type;                 // GFF3 column 3, or the key of GenBank; empty for BED
+  std::int64_t line = 0;            // its first, in the file, for messages
 };
 
 struct FeatureOptions {
-  std::string type{};            // keep only GFF3 features of this type; empty: all
-  std::string name_attribute{};  // what names a GFF3 feature, where it has it; else, and without
-                                 // it: ID, then locus_tag, then Name
+  std::string type{};            // keep only features of this type, but of BED; empty: all
+  std::string name_attribute{};  // of GFF3, or a qualifier of GenBank: names a feature that has it;
+                                 // else ID, then locus_tag, then Name (GenBank: gene)
   bool allow_no_eof = false;     // ByteSource
 };
 
 struct FeatureFile {
-  std::vector<Feature> features;   // in the order of their first lines
-  std::set<std::string> circular;  // sequences that the file calls circular (Is_circular=true)
+  std::vector<Feature> features;  // in the order of their first lines
+  // Sequences that the file calls circular (Is_circular=true, LOCUS).
+  std::set<std::string> circular;
 };
 
-// Format by content of the first data line (GFF3 if "##gff-version" comes first or there are 9
-// columns with numbers in 4 and 5), so names and stdin do not matter. GFF3 rows of one sequence,
-// type and ID are one feature. Throws Error(kInput) with file and line, also if there is no feature
-// or none has the name_attribute; Error(kIo).
+// Format by content of the first data line (GenBank if it begins with LOCUS; GFF3 if
+// "##gff-version" comes first or there are 9 columns with numbers in 4 and 5), so names and stdin
+// do not matter. GFF3 rows of one sequence, type and ID are one feature, as is what GenBank joins.
+// Throws Error(kInput) with file and line, also if there is no feature or none has the
+// name_attribute; Error(kIo).
 FeatureFile read_features(const std::string& path, const FeatureOptions& options = {});
 
 // The stretches of a feature of file `path` on its record of `length` nt: ascending, with bases

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "io/genbank.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -103,8 +104,31 @@ void SequenceReader::may_grow(const SequenceRecord& record, std::size_t room) {
   }
 }
 
-void SequenceReader::append_line(SequenceRecord& record) {
+void SequenceReader::append_bases(SequenceRecord& record, const char* begin, std::size_t n) {
   std::string& bases = record.bases;
+  if (bases.capacity() - bases.size() < n && bases.size() + n >= kCheckedBytes) {
+    // A small compressed file can hold a record larger than the memory: better said than killed.
+    const std::size_t wanted = std::max(bases.capacity() + bases.capacity() / 2, kCheckedBytes);
+    may_grow(record, wanted);
+    bases.reserve(wanted);
+  }
+  if (all_printable(begin, n)) {
+    bases.append(begin, n);
+    return;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    if (is_blank(begin[i])) continue;
+    if (!all_printable(begin + i, 1)) {
+      char text[80];
+      std::snprintf(text, sizeof text, "byte 0x%02x after %zu nt; this is no text file",
+                    static_cast<unsigned char>(begin[i]), bases.size());
+      fail(text);
+    }
+    bases.push_back(begin[i]);
+  }
+}
+
+void SequenceReader::append_line(SequenceRecord& record) {
   after_cr_ = false;
   while (refill()) {
     const std::size_t piece = std::min(chunk_.size(), kPiece);
@@ -113,26 +137,7 @@ void SequenceReader::append_line(SequenceRecord& record) {
     std::size_t n = lf != nullptr ? static_cast<std::size_t>(lf - begin) : piece;
     const auto* cr = static_cast<const char*>(std::memchr(begin, '\r', n));
     if (cr != nullptr) n = static_cast<std::size_t>(cr - begin);
-    if (bases.capacity() - bases.size() < n && bases.size() + n >= kCheckedBytes) {
-      // A small compressed file can hold a record larger than the memory: better said than killed.
-      const std::size_t wanted = std::max(bases.capacity() + bases.capacity() / 2, kCheckedBytes);
-      may_grow(record, wanted);
-      bases.reserve(wanted);
-    }
-    if (all_printable(begin, n)) {
-      bases.append(begin, n);
-    } else {
-      for (std::size_t i = 0; i < n; ++i) {
-        if (is_blank(begin[i])) continue;
-        if (!all_printable(begin + i, 1)) {
-          char text[80];
-          std::snprintf(text, sizeof text, "byte 0x%02x after %zu nt; this is no text file",
-                        static_cast<unsigned char>(begin[i]), bases.size());
-          fail(text);
-        }
-        bases.push_back(begin[i]);
-      }
-    }
+    append_bases(record, begin, n);
     chunk_.remove_prefix(n);
     if (n < piece) return;  // at a line end
   }
@@ -186,8 +191,66 @@ void SequenceReader::read_quality(const SequenceRecord& record) {
   }
 }
 
-void SequenceReader::refuse_start(int byte) {
-  std::string start;  // a pipe may hand over a byte at a time
+// The line that begins here; the one that was being read is over.
+bool SequenceReader::next_line(std::string& line) {
+  if (refill() && chunk_[0] == '\r') {
+    chunk_.remove_prefix(1);
+    if (refill() && chunk_[0] == '\n') chunk_.remove_prefix(1);
+    ++line_;
+  } else if (refill() && chunk_[0] == '\n') {
+    chunk_.remove_prefix(1);
+    ++line_;
+  }
+  if (!refill()) return false;
+  read_line(line);
+  return true;
+}
+
+// From the LOCUS line, which is in line_buffer_, to the // line.
+void SequenceReader::read_genbank(SequenceRecord& record) {
+  const GenbankLocus locus = parse_locus(line_buffer_);
+  record.name = record_name_ = locus.name;
+  record.description.clear();
+  record.circular = locus.circular;
+  record.bases.clear();
+  in_contig_ = false;
+  bool in_origin = false;
+  while (true) {
+    if (!next_line(line_buffer_)) fail("truncated: the record has no // line");
+    const std::string_view line = line_buffer_;
+    if (line.find('\0') != std::string_view::npos) fail("NUL byte in the file");
+    if (has_keyword(line, "//")) break;
+    if (has_keyword(line, "LOCUS")) fail("a record begins before the // of the one before");
+    if (!in_origin) {
+      if (has_keyword(line, "VERSION") && !first_value(line).empty()) {
+        record.name = first_value(line);
+        record_name_ = record.name.substr(0, 200);
+      }
+      in_contig_ = in_contig_ || has_keyword(line, "CONTIG");
+      in_origin = has_keyword(line, "ORIGIN");
+      continue;
+    }
+    const std::size_t number = line.find_first_not_of(" \t");
+    if (number == std::string_view::npos) continue;
+    const std::size_t end = std::min(line.find_first_not_of("0123456789", number), line.size());
+    if (line.substr(number, end - number) != std::to_string(record.bases.size() + 1)) {
+      fail("a line of ORIGIN begins with the position of its first base, this one, of base " +
+           std::to_string(record.bases.size() + 1) + ", with '" +
+           std::string(line.substr(number, std::max<std::size_t>(end - number, 10))) + "'");
+    }
+    append_bases(record, line.data() + end, line.size() - end);
+  }
+  if (record.name.empty()) fail("the record has no name");
+  if (locus.protein) fail("a protein: its length is in aa");
+  const auto length = static_cast<std::int64_t>(record.bases.size());
+  if (length > 0 && locus.length >= 0 && length != locus.length) {
+    fail("LOCUS says " + std::to_string(locus.length) + " bp, ORIGIN has " +
+         std::to_string(length));
+  }
+}
+
+void SequenceReader::refuse_start(int byte, std::string start) {
+  // A pipe may hand over a byte at a time.
   while (start.size() < 8 && refill()) {
     start += chunk_[0];
     chunk_.remove_prefix(1);
@@ -202,15 +265,16 @@ void SequenceReader::refuse_start(int byte) {
   if (begins("\x28\xb5\x2f\xfd"))
     fail("zstd is not read; decompress first: zstd -dc FILE | m5 ... -");
   if (begins("PK\x03\x04")) fail("zip archives are not read; unpack first");
-  if (begins("LOCUS")) fail("this looks like GenBank; m5 reads FASTA and FASTQ");
-  if (begins("BAM\1") || begins("CRAM")) fail("this is BAM or CRAM; m5 reads FASTA and FASTQ");
+  if (begins("BAM\1") || begins("CRAM")) {
+    fail("this is BAM or CRAM; m5 reads FASTA, FASTQ and GenBank");
+  }
   char text[96];
   if (byte > 32 && byte < 127) {
-    std::snprintf(text, sizeof text, "neither FASTA nor FASTQ: '%c' where '>' or '@' must stand",
-                  byte);
+    std::snprintf(text, sizeof text,
+                  "neither FASTA, FASTQ nor GenBank: '%c' where '>' or '@' must stand", byte);
   } else {
     std::snprintf(text, sizeof text,
-                  "neither FASTA nor FASTQ: byte 0x%02x where '>' or '@' must stand",
+                  "neither FASTA, FASTQ nor GenBank: byte 0x%02x where '>' or '@' must stand",
                   static_cast<unsigned>(byte));
   }
   fail(text);
@@ -223,11 +287,18 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
       if (records_in_file_ > 0) return false;
       throw Error(ErrorKind::kInput, source_->path() + ": no sequence records: the file is empty");
     }
-    if (start != '>' && start != '@') refuse_start(start);
-    read_header(record);
+    if (start == 'L') {
+      read_line(line_buffer_);
+      if (!has_keyword(line_buffer_, "LOCUS")) refuse_start(start, line_buffer_.substr(0, 8));
+    } else {
+      if (start != '>' && start != '@') refuse_start(start, "");
+      read_header(record);
+    }
     record.bases.clear();
-    int c = peek_line_start();
-    if (start == '>') {
+    int c = start == 'L' ? 0 : peek_line_start();
+    if (start == 'L') {
+      read_genbank(record);
+    } else if (start == '>') {
       for (; c >= 0 && c != '>' && c != '@'; c = peek_line_start()) append_line(record);
     } else {
       for (; c >= 0 && c != '+' && c != '>' && c != '@'; c = peek_line_start()) {
@@ -239,8 +310,12 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
     ++records_in_file_;
     if (!record.bases.empty()) break;
     if (!options_.skip_empty) {
-      throw Error(ErrorKind::kInput, source_->path() + ": record '" + record_name_ +
-                                         "': no sequence (--skip-empty leaves such records out)");
+      throw Error(ErrorKind::kInput,
+                  source_->path() + ": record '" + record_name_ + "': no sequence" +
+                      (start == 'L' && in_contig_ ? ": it has CONTIG in place of ORIGIN, so fetch "
+                                                    "the full record"
+                                                  : "") +
+                      " (--skip-empty leaves such records out)");
     }
     ++empty_;
     if (!warned_empty_) {

@@ -1,4 +1,4 @@
-// Reads FASTA and FASTQ, one record at a time, from plain, gzip, BGZF files and stdin.
+// Reads FASTA, FASTQ and GenBank, one record at a time, from plain, gzip, BGZF files and stdin.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,11 @@ namespace m5 {
 
 struct SequenceRecord {
   std::string file;         // path as given
-  std::string name;         // first word of the header
+  std::string name;         // first word of the header (GenBank: below)
   std::string description;  // rest of the header
   std::string bases;        // raw letters as in the file, without white space; not yet validated
-  bool circular = false;    // header says topology=circular or circular=true (brackets, any case)
+  bool circular = false;    // header says topology=circular or circular=true (brackets, any case),
+                            // or LOCUS circular
   std::int64_t file_index = 0;  // of `file` in the list given to the reader
 };
 
@@ -37,7 +38,8 @@ struct SequenceReaderOptions {
 // Files in the order given. Throws Error(kIo) if a file cannot be opened or read, Error(kInput)
 // naming file, record and line if it breaks its format, is cut short or holds no record. All white
 // space and blank lines inside a record are ignored; LF, CR LF and CR end lines; multi-line FASTQ
-// and a change of format between records are read. The letters themselves are checked by
+// and a change of format between records are read. Of GenBank, the name is that of VERSION, else of
+// LOCUS, which also says circular. The letters themselves are checked by
 // tokenize(). Memory: one record and fixed buffers.
 class SequenceReader {
  public:
@@ -60,12 +62,16 @@ class SequenceReader {
   int peek_line_start();  // next byte that begins a non-blank line, or -1 at the end
   void read_line(std::string& line);
   void read_header(SequenceRecord& record);
+  bool next_line(std::string& line);  // false at the end
+  void read_genbank(SequenceRecord& record);
+  void append_bases(SequenceRecord& record, const char* begin, std::size_t n);
   void append_line(SequenceRecord& record);
   void may_grow(const SequenceRecord& record, std::size_t room);
   void read_quality(const SequenceRecord& record);
   void note_name(const SequenceRecord& record);
   [[noreturn]] void fail(const std::string& message);
-  [[noreturn]] void refuse_start(int byte);
+  // start: what has been read of the line.
+  [[noreturn]] void refuse_start(int byte, std::string start);
 
   std::vector<std::string> paths_;
   SequenceReaderOptions options_;
@@ -79,6 +85,7 @@ class SequenceReader {
   std::string line_buffer_;
   NameSet names_;  // of this file
   bool warned_duplicate_ = false, warned_empty_ = false;
+  bool in_contig_ = false;  // the GenBank record names others in place of its sequence
 };
 
 // True if header text says topology=circular or circular=true, as a word of its own or in brackets.

@@ -1,4 +1,5 @@
-// FASTA and FASTQ, plain, gzip and BGZF: in pieces as in one. The first byte chooses the options.
+// FASTA, FASTQ and GenBank, plain, gzip and BGZF: in pieces as in one. The first byte chooses the
+// options.
 #include <algorithm>
 #include <vector>
 

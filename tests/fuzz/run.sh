@@ -49,6 +49,13 @@ make_seeds() {
   { printf 0 && printf '>a\nACGT\n>b\nACGTTT\n' | bgzip -c; } | seed sequences
   { printf 3 && printf '>a\nAC' | gzip -nc && printf 'GT\n' | gzip -nc; } | seed sequences
 
+  printf '0LOCUS A 12 bp circular\nVERSION A.1\nORIGIN\n 1 acgtacgt\r\n9 acgt\n//\nLOCUS B\nCONTIG x\n//\n' |
+    seed sequences
+
+  printf '1LOCUS A 90 bp circular\nFEATURES\n     CDS             complement(join(<1..>9,\n                     20..30))\n                     /gene="a ""b""\n                     c"\n                     /locus_tag=l\nORIGIN\n//\n' |
+    seed features
+  printf '2LOCUS A 90 bp circular\nVERSION A.1\nFEATURES x\n     CDS  80..7\n     CDS  order(A:1^2,B.1:3..4)\n     gene  5\n//\n' |
+    seed features
   printf '0track name=x\n#c\nc1\t0\t10\nc1\t5\t7\tn\t0\t-\nc2 1 2 n 0 +\n' | seed features
   printf '1##gff-version 3\nc1\t.\tCDS\t1\t9\t.\t+\t0\tID=a%%2Cb;Name=n;locus_tag=l\n##FASTA\n>c1\nA\n' |
     seed features
@@ -62,7 +69,8 @@ make_seeds() {
   for name in '{' '}' '[' ']' '":' '"__metadata__"' '"dtype"' '"shape"' '"data_offsets"' '"F32"' '"U8"' \
       '"format_version"' '"local_conv"' '"width"' '"dilation"' '"coefficients"' '"order"' \
       '"layers"' '"dim"' '"heads"' 18446744073709551615 9223372036854775807 1e308 '\u0000' \
-      'topology=circular' '##gff-version 3' '##FASTA' 'track' 'ID=' 'locus_tag=' '%09'; do
+      'topology=circular' '##gff-version 3' '##FASTA' 'track' 'ID=' 'locus_tag=' '%09' 'LOCUS' \
+      'ORIGIN' 'FEATURES' 'complement(' 'join(' ' bp circular' '//\n'; do
     name=${name//\\/\\\\}
     printf '"%s"\n' "${name//\"/\\\"}"
   done >"$seeds/dictionary"

@@ -154,10 +154,10 @@ TEST_F(Sequences, SkipEmpty) {
 }
 
 TEST_F(Sequences, NotSequences) {
-  EXPECT_TRUE(contains(refusal("ACGT\n"), "line 1: neither FASTA nor FASTQ: 'A'"));
+  EXPECT_TRUE(contains(refusal("ACGT\n"), "line 1: neither FASTA, FASTQ nor GenBank: 'A'"));
   EXPECT_TRUE(contains(refusal("\n\n;x\n>a\nACGT\n"), "line 3: "));
   EXPECT_TRUE(contains(refusal("%PDF-1.4\n>a\nA\n"), "neither"));
-  EXPECT_TRUE(contains(refusal("LOCUS   NC_000913\n"), "GenBank"));
+  EXPECT_TRUE(contains(refusal("LOCUS   NC_000913\n"), "truncated"));
   EXPECT_TRUE(contains(refusal("BZh91AY"), "bzip2"));
   EXPECT_TRUE(contains(refusal(std::string("\xfd") + "7zXZ"), "xz"));
   EXPECT_TRUE(contains(refusal("\x28\xb5\x2f\xfd...."), "zstd"));

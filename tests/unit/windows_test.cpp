@@ -171,7 +171,7 @@ class GenomeFiles : public testing::Test {
 TEST_F(GenomeFiles, LoadKeepsRecordsFilesAndTopology) {
   const std::string a = write("a.fa", ">x topology=circular\nACGT\nnn\n>y\nTT\n");
   const std::string b = write("b.fa", ">z\nG\n");
-  const GenomeStore store = load_genomes({a, b}, Topology::kFromHeader, {});
+  const GenomeStore store = load_genomes({a, b}, {}, {});
   ASSERT_EQ(store.records.size(), 3u);
   EXPECT_EQ(store.total(), 9);
   EXPECT_EQ(store.records[0].name, "x");
@@ -180,9 +180,9 @@ TEST_F(GenomeFiles, LoadKeepsRecordsFilesAndTopology) {
   EXPECT_EQ(store.records[1].offset, 6);
   EXPECT_EQ(store.records[2].file, 1);
   EXPECT_EQ(*store.begin_of(store.records[2]), kTokenG);
-  EXPECT_TRUE(load_genomes({b}, Topology::kCircular, {}).records[0].circular);
-  EXPECT_FALSE(load_genomes({a}, Topology::kLinear, {}).records[0].circular);
-  EXPECT_THROW(load_genomes({}, Topology::kLinear, {}), Error);
+  EXPECT_TRUE(load_genomes({b}, {.rule = Topology::Rule::kCircular}, {}).records[0].circular);
+  EXPECT_FALSE(load_genomes({a}, {.rule = Topology::Rule::kLinear}, {}).records[0].circular);
+  EXPECT_THROW(load_genomes({}, {}, {}), Error);
 }
 
 TEST_F(GenomeFiles, ListNamesTheLineThatCannotBeRead) {
