@@ -13,6 +13,7 @@
 #include "base/pipeline.hpp"
 #include "m5/error.hpp"
 #include "sinks/embed_sink.hpp"
+#include "sinks/tabix.hpp"
 #include "tools/commands.hpp"
 #include "tools/dry_run.hpp"
 #include "tools/embed_units.hpp"
@@ -28,7 +29,7 @@ struct EmbedArguments {
   CommonOptions common;
   InputArguments input;
   EmbedUnits units;
-  std::string dtype = "float32", format;
+  std::string dtype = "float32", format, index;
 };
 
 void declare(CLI::App& app, EmbedArguments& a) {
@@ -60,6 +61,7 @@ void declare(CLI::App& app, EmbedArguments& a) {
   app.add_option("--dtype", a.dtype, "float32 (default) or float16")
       ->option_text("TYPE")
       ->check(CLI::IsMember({"float32", "float16"}));
+  add_write_index(app, a.index);
   add_run(app, a.common);
 }
 
@@ -111,12 +113,24 @@ int cmd_embed(int argc, char** argv) {
   if (!parse_command_line(app, argc, argv)) return 0;
   check_common(a.common, "embed");
   check(app, a);
+  std::string index;  // its file
+  if (!a.index.empty()) {
+    if (a.format != "tsv" || a.units.per == "file") {
+      throw Error(ErrorKind::kUsage, "--write-index is for tsv with rows that have a place");
+    }
+    index = index_path(a.common.output, a.index);
+    a.common.unique_names = true;
+  }
   const bool table = a.format == "npy" && a.common.output != "-";
-  InputPlan plan = open_input(a.input, a.common,
-                              {{"the table beside it", table ? a.common.output + ".tsv" : ""}},
-                              {{"--features", a.units.features}});
+  InputPlan plan = open_input(
+      a.input, a.common,
+      {{"the table beside it", table ? a.common.output + ".tsv" : ""}, {"--write-index", index}},
+      {{"--features", a.units.features}});
   if (a.units.per == "file" && !plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--per file takes no regions: a row is of the whole file");
+  }
+  if (!a.index.empty() && !plan.regions.empty()) {
+    throw Error(ErrorKind::kUsage, "--write-index takes no regions: they come in any order");
   }
   if (a.units.per == "feature" && !plan.regions.empty()) {
     throw Error(ErrorKind::kUsage, "--per feature takes no regions: the features are the regions");
@@ -126,7 +140,10 @@ int cmd_embed(int argc, char** argv) {
   FeatureTable features(a.units.features, a.units.feature_options);
   check_names(plan.files, a.common, {});
   a.common.circular_names.insert(features.circular().begin(), features.circular().end());
-  if (a.units.per == "feature") check_features(features, plan.files, a.common);
+  if (a.units.per == "feature") {
+    check_features(features, plan.files, a.common);
+    if (!a.index.empty() && can_be_read_twice(plan.files)) features.require_order();
+  }
 
   Model model = open_model(a.common);
   if (!a.units.layers.empty() && a.units.layers.back() > model.config.layers) {
@@ -143,6 +160,7 @@ int cmd_embed(int argc, char** argv) {
   sink_options.float16 = a.dtype == "float16";
   sink_options.header = header_of(a, model, argc, argv);
   sink_options.files = plan.files;
+  sink_options.index = a.index;
   Embedder embedder(a.units, plan.files, session, selector, features,
                     embed_row_memory(a.format, sink_options));
   std::function<bool(const std::string&)> keep;

@@ -17,6 +17,7 @@
 #include "nn/scoring.hpp"
 #include "sinks/score_sink.hpp"
 #include "sinks/summary.hpp"
+#include "sinks/tabix.hpp"
 #include "tools/commands.hpp"
 #include "tools/input.hpp"
 #include "tools/options.hpp"
@@ -37,7 +38,7 @@ struct ScoreArguments {
   std::int64_t bin = 0, flank = -1;  // -1: none, the record is the context
   int digits = 4;
   bool unmasked = false, track_line = false;
-  std::string summary, sample, chrom_sizes;
+  std::string summary, sample, chrom_sizes, index;
 };
 
 void declare(CLI::App& app, ScoreArguments& a) {
@@ -83,6 +84,7 @@ void declare(CLI::App& app, ScoreArguments& a) {
   app.add_option("--chrom-sizes", a.chrom_sizes, "names and lengths, for bedGraphToBigWig")
       ->option_text("FILE");
   app.add_flag("--track-line", a.track_line, "begin with a track line, for genome browsers");
+  add_write_index(app, a.index);
   add_run(app, a.common);
 }
 
@@ -236,9 +238,17 @@ int cmd_score(int argc, char** argv) {
   if (!parse_command_line(app, argc, argv)) return 0;
   check_common(a.common, "score");
   check(app, a);
-  InputPlan plan =
-      open_input(a.input, a.common, {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}},
-                 {{"--features", a.units.features}});
+  std::string index;  // its file
+  if (!a.index.empty()) {
+    if ((a.format != "bedgraph" && a.format != "tsv") || !a.units.per.empty()) {
+      throw Error(ErrorKind::kUsage, "--write-index is for bedGraph and tsv of bases");
+    }
+    index = index_path(a.common.output, a.index);
+  }
+  InputPlan plan = open_input(
+      a.input, a.common,
+      {{"--summary", a.summary}, {"--chrom-sizes", a.chrom_sizes}, {"--write-index", index}},
+      {{"--features", a.units.features}});
   if (!a.sample.empty() && plan.files.size() > 1) {
     throw Error(ErrorKind::kUsage,
                 "--sample is for one file, and there are " + std::to_string(plan.files.size()));
@@ -298,6 +308,7 @@ int cmd_score(int argc, char** argv) {
   sink_options.metric = metric_of(a.metric);
   sink_options.bin = a.bin;
   sink_options.digits = a.digits;
+  sink_options.index = a.index;
   sink_options.header = header_of(a, model, scoring, argc, argv);
   if (a.track_line) {
     sink_options.track_line = track_line(a, model.config.name);

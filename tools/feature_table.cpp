@@ -70,6 +70,21 @@ void FeatureTable::require_all() const {
   }
 }
 
+void FeatureTable::require_order() const {
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < features_.size(); ++i) {
+    const bool next = i == 0 || features_[i].seqid != features_[i - 1].seqid;
+    if (next ? seen.insert(features_[i].seqid).second
+             : features_[i].begin >= features_[i - 1].begin) {
+      continue;
+    }
+    throw Error(ErrorKind::kInput,
+                path_ + ": line " + std::to_string(features_[i].line) + ": feature '" +
+                    features_[i].name +
+                    "' is not behind the one before it: sort the file, or leave out --write-index");
+  }
+}
+
 void FeatureTable::write(EmbedSink& sink) const {
   require_all();
   for (std::size_t i = 0; i < features_.size(); ++i) {

@@ -53,6 +53,9 @@ class FeatureTable {
   const std::vector<Feature>& features() const { return features_; }
   // Throws Error(kInput) if a feature's record never came.
   void require_all() const;
+  // Throws Error(kInput) if the features, whose records have all come, are not together by record,
+  // and in each by their starts.
+  void require_order() const;
   void start_over() { std::fill(taken_.begin(), taken_.end(), 0); }  // the records come once more
   // All rows in the order of the file, after require_all().
   void write(EmbedSink& sink) const;

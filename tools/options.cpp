@@ -27,6 +27,13 @@ void add_output(CLI::App& app, CommonOptions& options) {
       ->option_text("FILE");
 }
 
+void add_write_index(CLI::App& app, std::string& index) {
+  // A flag that takes a value behind '=' only: what follows it is a file of sequences.
+  app.add_flag("--write-index{tbi}", index,
+               "write the index of tabix beside a BGZF output: FILE.tbi, or with =csi FILE.csi")
+      ->check(CLI::IsMember({"tbi", "csi"}));
+}
+
 void add_threads(CLI::App& app, CommonOptions& options) {
   app.add_option("-@,--threads", options.threads,
                  "all worker threads, not additional ones; 0 (default): the CPUs of this process")
@@ -321,6 +328,7 @@ std::string provenance_command(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument == "--") options_over = true;
     if (!options_over && i > 0 && argument.size() > 1 && argument[0] == '-') {
+      if (argument.starts_with("--write-index")) continue;
       if (argument == "-@" || argument == "-o" ||
           std::find(kLong.begin(), kLong.end(), argument) != kLong.end()) {
         ++i;  // and its value

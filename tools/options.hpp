@@ -36,8 +36,10 @@ struct CommonOptions {
 };
 
 // One call per group; each adds the options named in the comment.
-void add_model(CLI::App& app, CommonOptions& options);       // -m/--model
-void add_output(CLI::App& app, CommonOptions& options);      // -o/--output
+void add_model(CLI::App& app, CommonOptions& options);   // -m/--model
+void add_output(CLI::App& app, CommonOptions& options);  // -o/--output
+// --write-index[=FMT]; without it `index` stays empty.
+void add_write_index(CLI::App& app, std::string& index);
 void add_threads(CLI::App& app, CommonOptions& options);     // -@/--threads
 void add_device(CLI::App& app, CommonOptions& options);      // --device, --precision
 void add_block_rows(CLI::App& app, CommonOptions& options);  // --block-rows

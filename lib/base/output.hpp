@@ -34,6 +34,9 @@ class OutputFile {
   bool seekable() const { return !target_.empty() && format_ == Format::kPlain; }
   // Overwrites bytes already written, such as a header whose counts are known at the end.
   void write_at(std::int64_t offset, const void* data, std::size_t size);
+  // All bytes are with the system, for others to read under hidden_path(); the name comes with
+  // commit(), which does this where it was not done. Nothing may be written afterwards.
+  void finish();
   // commit_all of this one alone.
   void commit();
 
@@ -45,7 +48,6 @@ class OutputFile {
  private:
   friend void commit_all(std::span<OutputFile* const> files);
 
-  void finish();                   // all bytes are with the system, synchronised
   void take_name();                // of a regular file
   void give_name_back() noexcept;  // undoes that; named_ stays if it cannot be
   void sync_directory();

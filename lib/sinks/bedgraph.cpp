@@ -1,7 +1,10 @@
 // bedGraph: chrom, start, end, value; 0-based, half open, tab separated.
+#include <optional>
+
 #include "base/output.hpp"
 #include "sinks/formats.hpp"
 #include "sinks/number.hpp"
+#include "sinks/tabix.hpp"
 #include "sinks/track_sink.hpp"
 
 namespace m5 {
@@ -13,19 +16,25 @@ class BedgraphSink : public TrackSink {
   explicit BedgraphSink(const ScoreSinkOptions& options)
       : TrackSink(options),
         file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
-                                                          : OutputFile::Format::kPlain) {
+                                                          : OutputFile::Format::kPlain),
+        lines_(static_cast<int>(options.header.size()) + (options.track_line.empty() ? 0 : 1)) {
+    if (!options.index.empty()) index_.emplace(options.path, options.index);
     if (!options.track_line.empty()) file_.write(options.track_line + "\n");
     for (const std::string& line : options.header) file_.write(line + "\n");
   }
 
   void write(const ScoredInterval& interval) override {
     check_line_name(interval.name, true);
+    if (index_) index_->check_length(interval.name, interval.length);
     name_ = &interval.name;
     TrackSink::write(interval);
   }
 
   void flush() override { file_.flush(); }
-  std::vector<OutputFile*> finish() override { return {&file_}; }
+  std::vector<OutputFile*> finish() override {
+    if (!index_) return {&file_};
+    return {&file_, index_->write(file_, {1, 2, 3, lines_})};
+  }
 
  private:
   void put(std::int64_t begin, std::int64_t end, const std::string& text) override {
@@ -41,6 +50,8 @@ class BedgraphSink : public TrackSink {
   }
 
   OutputFile file_;
+  const int lines_;  // before the first row
+  std::optional<TabixIndex> index_;
   const std::string* name_ = nullptr;
   std::string line_;
 };

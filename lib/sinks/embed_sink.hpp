@@ -18,6 +18,7 @@ struct EmbedSinkOptions {
   bool float16 = false;              // rounded to nearest even; else float32
   std::vector<std::string> header;   // provenance lines, each with its leading #
   std::vector<std::string> files;    // of the input, as given
+  std::string index;                 // of tsv: "tbi" or "csi" (tabix.hpp), empty: none
 
   int width() const {  // values a row
     return dim * static_cast<int>(std::max<std::size_t>(1, layers.size()));
@@ -37,7 +38,8 @@ struct EmbedRow {
 class EmbedSink {
  public:
   virtual ~EmbedSink() = default;
-  // values: [layers][dim]. Throws Error(kIo), and Error(kNumeric) for a value float16 cannot hold.
+  // values: [layers][dim]. Throws Error(kIo), Error(kNumeric) for a value float16 cannot hold, and,
+  // with an index, Error(kInput) for a row that is not behind the one before.
   virtual void add(const EmbedRow& row, const float* values) = 0;
   // After this the file, and its companion if it has one, are whole and in place.
   void commit() { commit_all(finish()); }

@@ -19,6 +19,7 @@ struct ScoreSinkOptions {
   int digits = 4;                   // decimals
   std::vector<std::string> header;  // provenance lines, each with its leading #
   std::string track_line;           // bedGraph only; comes first, empty: none
+  std::string index;                // "tbi" or "csi" (tabix.hpp), empty: none
 };
 
 // A stretch of one record: positions [begin, end) of it.

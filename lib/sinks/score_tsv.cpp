@@ -1,10 +1,12 @@
 // Table of the probabilities of all four bases at every scored position.
 #include <cmath>
+#include <optional>
 
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
 #include "sinks/number.hpp"
+#include "sinks/tabix.hpp"
 
 namespace m5 {
 
@@ -15,13 +17,16 @@ class ScoreTsvSink : public ScoreSink {
   explicit ScoreTsvSink(const ScoreSinkOptions& options)
       : digits_(options.digits),
         file_(options.path, has_bgzf_suffix(options.path) ? OutputFile::Format::kBgzf
-                                                          : OutputFile::Format::kPlain) {
+                                                          : OutputFile::Format::kPlain),
+        lines_(static_cast<int>(options.header.size()) + 1) {
+    if (!options.index.empty()) index_.emplace(options.path, options.index);
     for (const std::string& line : options.header) file_.write(line + "\n");
     file_.write("chrom\tpos0\tbase\tpA\tpC\tpG\tpT\n");
   }
 
   void write(const ScoredInterval& interval) override {
     check_line_name(interval.name);
+    if (index_) index_->check_length(interval.name, interval.length);
     for (std::int64_t i = interval.begin; i < interval.end; ++i) {
       const std::size_t at = interval.at(i);
       if (std::isnan(interval.scores.log_p[at])) continue;
@@ -43,11 +48,16 @@ class ScoreTsvSink : public ScoreSink {
   }
 
   void flush() override { file_.flush(); }
-  std::vector<OutputFile*> finish() override { return {&file_}; }
+  std::vector<OutputFile*> finish() override {
+    if (!index_) return {&file_};
+    return {&file_, index_->write(file_, {1, 2, 0, lines_})};
+  }
 
  private:
   int digits_;
   OutputFile file_;
+  const int lines_;  // before the first row
+  std::optional<TabixIndex> index_;
   std::string line_;
 };
 

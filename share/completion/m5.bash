@@ -55,12 +55,12 @@ _m5() {
       ;;
     score)
       options="$common $input --region --regions-file --flank --output-fmt --passes --strand --metric --bin
-        --per --window --step --features --feature-type --feature-name --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --rename --context --dry-run --max-memory
+        --per --window --step --features --feature-type --feature-name --digits --memory --unmasked --summary --sample --chrom-sizes --track-line --write-index --rename --context --dry-run --max-memory
         --residual --block-rows --no-header --no-PG"
       ;;
     embed)
       options="$common $input --region --regions-file --output-fmt --per --strand --window --step --features
-        --feature-type --feature-name --layer --pool --dtype --rename --context --dry-run --max-memory --residual
+        --feature-type --feature-name --layer --pool --dtype --write-index --rename --context --dry-run --max-memory --residual
         --block-rows --no-header --no-PG"
       ;;
     train)

@@ -31,10 +31,11 @@ record drop 700 2 | gzip >genomes/b.fasta.gz
 { echo '##gff-version 3'
   printf 'ring\tx\tCDS\t%d\t%d\t.\t+\t0\tID=g%d;gene=gene%d;product=a%%2Cb\n' 1 300 1 1 901 2000 2 2 2500 8900 3 3
 } >genomes/a.gff
-{ printf 'sample\tfasta\tcircular\tmodel\tgff\n'
+printf '#seq_name\tlength\tcov.\tcirc.\trepeat\nc1\t3000\t9\tY\tN\nc2\t40\t9\tN\tN\n' >"genomes/assembly info.txt"
+{ printf 'sample\tfasta\tcircular\tmodel\tgff\tcircular_list\n'
   printf 'a\tgenomes/a.fa\tyes\t\tgenomes/a.gff\n'
   printf '007\tgenomes/b.fasta.gz\tno\t%s\t\n' "$MODEL"
-  printf '# a remark\n\nc\tgenomes/with space.fa\n'
+  printf '# a remark\n\nc\tgenomes/with space.fa\t\t\t\tgenomes/assembly info.txt\n'
 } >config/samples.tsv
 before=$(find . -path ./.snakemake -prune -o -path ./home -prune -o -path ./cache -prune -o -type f -print | sort)
 
@@ -56,7 +57,7 @@ ok "a alone" score --metric bits --circular --no-header -o a.bg genomes/a.fa
 same "the track is that of m5" a.bg <(plain results/score/a.bedgraph.gz)
 ok "b alone" score --metric bits --linear --no-header -o b.bg genomes/b.fasta.gz
 same "the track is that of m5, linear" b.bg <(plain results/score/007.bedgraph.gz)
-ok "c embedded" embed --per window --window 1000 -o c.npy "genomes/with space.fa"
+ok "c embedded" embed --circular-list "genomes/assembly info.txt" --per window --window 1000 -o c.npy "genomes/with space.fa"
 same "the vectors are those of m5" c.npy results/embed/c.npy
 check "a name with a blank" grep -q '^0.c1' results/embed/c.npy.tsv
 equal "the sample of the summary" "$(grep -v '^#' results/summary/007_mqc.tsv | cut -f1 | tail -n 1)" '"007"'
@@ -140,6 +141,7 @@ bad_sheet "an unknown column" 'sample\tfasta\tcircle\nx\ty\tyes\n' "the columns 
 bad_sheet "a sample twice" 'sample\tfasta\nx\ty\nx\tz\n' "sample 'x' occurs twice"
 bad_sheet "a sample that is a path" 'sample\tfasta\na/b\ty\n' "'a/b' cannot be part"
 bad_sheet "circular" 'sample\tfasta\tcircular\nx\ty\tmaybe\n' "sample 'x': circular is"
+bad_sheet "circular twice" 'sample\tfasta\tcircular\tcircular_list\nx\ty\tyes\tl\n' "sample 'x': circular or circular_list"
 bad_sheet "no fasta" 'sample\tfasta\nx\t\n' "sample 'x' has no fasta"
 bad_sheet "a cell too many" 'sample\tfasta\nx\ty\tz\n' "sample 'x': more cells"
 bad_sheet "no samples" 'sample\tfasta\n' "no samples"

@@ -7,7 +7,7 @@ import shlex
 
 from snakemake.exceptions import WorkflowError
 
-COLUMNS = ["sample", "fasta", "circular", "model", "gff"]
+COLUMNS = ["sample", "fasta", "circular", "circular_list", "model", "gff"]
 TOPOLOGY = {"": "", "yes": "--circular", "no": "--linear"}
 
 
@@ -35,6 +35,8 @@ def read_samples(path):
                 raise WorkflowError(f"{path}: sample '{sample}' has no fasta")
             if row.get("circular", "") not in TOPOLOGY:
                 raise WorkflowError(f"{path}: sample '{sample}': circular is yes, no or empty")
+            if row.get("circular") and row.get("circular_list"):
+                raise WorkflowError(f"{path}: sample '{sample}': circular or circular_list, not both")
             samples[sample] = {column: row.get(column) or "" for column in COLUMNS}
     if not samples:
         raise WorkflowError(f"{path}: no samples")
@@ -68,7 +70,14 @@ def model_option(wildcards, input):
     return f"-m {shlex.quote(str(input.model))}" if input.model else ""
 
 
-def topology_option(wildcards):
+def circular_list_of(wildcards):
+    circular_list = SAMPLES[wildcards.sample]["circular_list"]
+    return [circular_list] if circular_list else []
+
+
+def topology_option(wildcards, input):
+    if input.circular_list:
+        return f"--circular-list {shlex.quote(str(input.circular_list))}"
     return TOPOLOGY[SAMPLES[wildcards.sample]["circular"]]
 
 

@@ -6,6 +6,7 @@ rule m5_plan:
     input:
         fasta=fasta_of,
         model=model_of,
+        circular_list=circular_list_of,
     output:
         plan="results/plan/{sample}.{command}.tsv",
     params:
@@ -31,6 +32,7 @@ rule m5_score:
     input:
         fasta=fasta_of,
         model=model_of,
+        circular_list=circular_list_of,
         plan="results/plan/{sample}.score.tsv",
     output:
         track="results/score/{sample}.bedgraph.gz",
@@ -60,6 +62,7 @@ rule m5_bigwig:
     input:
         fasta=fasta_of,
         model=model_of,
+        circular_list=circular_list_of,
         plan="results/plan/{sample}.score.tsv",
     output:
         track="results/score/{sample}.bw",
@@ -86,6 +89,7 @@ rule m5_embed:
     input:
         fasta=fasta_of,
         model=model_of,
+        circular_list=circular_list_of,
         plan="results/plan/{sample}.embed.tsv",
     output:
         vectors="results/embed/{sample}.npy",
