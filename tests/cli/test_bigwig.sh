@@ -95,9 +95,9 @@ check "contigs" agrees many.bg many.bw many.sizes
 printf '>n\nNNNN\n' >n.fa
 fails 3 "n.bw: no base has a score" "no data" score -o n.bw n.fa
 cp one.fa two.fa
-fails 3 "two.fa: record 'one': was there before" "a name twice" score --verbosity 1 -o n.bw one.fa two.fa
+fails 3 "two.fa: record 'one': there was one of this name before" "a name twice" score --verbosity 1 -o n.bw one.fa two.fa
 printf '>b\nACGT\n' >b.fa
-fails 3 "record 'one': was there before" "a name twice, apart" score --verbosity 1 -o n.bw one.fa b.fa two.fa
+fails 3 "record 'one': there was one of this name before" "a name twice, apart" score --verbosity 1 -o n.bw one.fa b.fa two.fa
 fails 2 "pipe or device" "to a pipe" score -O bigwig one.fa
 mkfifo pipe.bw
 fails 2 "pipe or device" "to a FIFO" score -o pipe.bw one.fa

@@ -70,8 +70,8 @@ ok "the last records alone" score --no-header -k 2 g.fa
 same "several batches: the last records" <(tail -n "$(wc -l <.out)" batches) .out
 ok "the first records alone" score --no-header --verbosity 1 -k 2 many.fa
 same "several batches: the first records" <(head -n "$(wc -l <.out)" batches) .out
-ok "two files" score --no-header g.fa one.fa --verbosity 1
-same "two files are one after the other" .out <(cat plain plain)
+ok "two files" score --no-header --rename '{file}.{name}' g.fa one.fa --verbosity 1
+same "two files are one after the other" .out <(sed 's/^/g./' plain; sed 's/^/one./' plain)
 
 # --- bedGraph ------------------------------------------------------------------------------------
 cat >bedgraph.awk <<'A'
