@@ -2,16 +2,18 @@
 # Everything that must hold before a commit is good.
 #
 #   bash tests/run.sh                  all stages
-#   bash tests/run.sh quick            all but workflows, tidy, fuzz and the sanitizers
-#   bash tests/run.sh STAGE...         some of: build unit cli checks man workflows tidy fuzz asan
-#                                      tsan
+#   bash tests/run.sh quick            all but workflows, packaging, tidy, fuzz and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli checks man workflows packaging tidy
+#                                      fuzz asan tsan
 #
 # build   the ci preset: what is installed (-O3, no assertions), with its tests; warnings are errors
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
-# workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules by bash (tests/workflows)
+# workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules
+#         by bash, Galaxy's tools by Cheetah and bash (tests/workflows)
+# packaging  tests/packaging: the release and the conda recipe, old processors and aarch64 under qemu
 # tidy    clang-tidy (.clang-tidy) over lib, kernels and tools
 # fuzz    tests/fuzz/run.sh: some thousand inputs to each reader of files, by libFuzzer
 # asan    AddressSanitizer and UndefinedBehaviorSanitizer: the whole of ctest
@@ -33,7 +35,7 @@ export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
 # Builds of one checkout in several folders share their objects.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-all_stages=(build unit cli checks man workflows tidy fuzz asan tsan)
+all_stages=(build unit cli checks man workflows packaging tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
 stages=("$@")
 [ $# = 0 ] && stages=("${all_stages[@]}")
@@ -122,6 +124,14 @@ stage_workflows() {
     run_scripts workflows tests/workflows/test_*.sh
   else
     record workflows 0 1 "$SECONDS" "packages are missing"
+  fi
+}
+
+stage_packaging() {
+  if need_packages "the tests of packages" "${M5_PACKAGING_PACKAGES[@]}"; then
+    run_scripts packaging tests/packaging/test_*.sh
+  else
+    record packaging 0 1 "$SECONDS" "packages are missing"
   fi
 }
 

@@ -1,5 +1,6 @@
 #include "tools/bench_baseline.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <set>
 
@@ -22,7 +23,7 @@ std::string fingerprint(const std::vector<std::string>& files) {
     const auto time = std::filesystem::last_write_time(file, error);
     if (error) throw Error(ErrorKind::kIo, file + ": " + error.message());
     text += path.string() + "\t" + std::to_string(size) + "\t" +
-            std::to_string(time.time_since_epoch().count()) + "\n";
+            std::to_string(static_cast<std::int64_t>(time.time_since_epoch().count())) + "\n";
   }
   return text;
 }

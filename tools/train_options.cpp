@@ -1,10 +1,10 @@
 #include "tools/train_options.hpp"
 
-#include <charconv>
 #include <system_error>
 
 #include <sys/stat.h>
 
+#include "base/numbers.hpp"
 #include "base/system.hpp"
 #include "m5/error.hpp"
 
@@ -16,7 +16,7 @@ void parse_shares(const std::string& text, MaskOptions& mask) {
   const char* at = text.data();
   const char* const end = at + text.size();
   for (int i = 0; i < 3; ++i) {
-    const auto [next, error] = std::from_chars(at, end, *shares[i]);
+    const auto [next, error] = parse_number(at, end, *shares[i]);
     if (error != std::errc() || (i < 2 ? next == end || *next != ',' : next != end)) {
       throw Error(ErrorKind::kUsage,
                   "--mask-shares: '" + text + "' is not three numbers such as 0.8,0.1,0.1");

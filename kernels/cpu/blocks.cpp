@@ -39,7 +39,9 @@ void* Blocks::take(std::size_t bytes) {
   }
   if (large) {
     large_.push_back({std::unique_ptr<void, Free>(memory), size, false});
+#if defined(MADV_HUGEPAGE) && !defined(M5_ONLY_POSIX)
     madvise(memory, size, MADV_HUGEPAGE);  // advice: it may be refused
+#endif
   } else {
     // Rows that a block never filled hold numbers.
     std::memset(memory, 0, size);

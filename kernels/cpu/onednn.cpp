@@ -124,7 +124,7 @@ class Product {
                                  memory::desc(dims, type(), Tag::any));
       packed_ = memory(pd.weights_desc(), engine());
       const bool brgemm = std::string_view(pd.impl_info_str()).starts_with("brg");
-      most_rows_ = brgemm ? std::numeric_limits<int>::max() : kRunRows;
+      most_rows_ = brgemm ? std::numeric_limits<int>::max() : kMostGemmRows;
     }
     std::vector<float> rounded;
     if (operands_ == Operands::kRounded) {
@@ -216,8 +216,14 @@ class Product {
   const int in_, out_;
   const Operands operands_;
   // Of one call. The gemm kernels choose by the number of rows whether they copy their operands,
-  // and with that the order of their sums: where rows are few it does not depend on them.
-  int most_rows_ = kRunRows;
+  // and with that the order of their sums: where rows are few it does not depend on them. Those for
+  // other processors than x86 choose at any number, so that all calls have one number of rows.
+#ifdef __x86_64__
+  static constexpr int kMostGemmRows = kRunRows;
+#else
+  static constexpr int kMostGemmRows = kRowStep;
+#endif
+  int most_rows_ = kMostGemmRows;
   memory packed_;
   std::vector<float> bias_;
   mutable std::mutex mutex_;

@@ -1,10 +1,11 @@
 #include "base/memory.hpp"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#if defined(__GLIBC__) && !defined(M5_ONLY_POSIX)  // defined by every header of the library
+#include <malloc.h>
+#endif
 
 #include "base/system.hpp"
 #include "base/text.hpp"

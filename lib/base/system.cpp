@@ -1,7 +1,10 @@
 #include "base/system.hpp"
 
 #include <fcntl.h>
+#if defined(__linux__) && !defined(M5_ONLY_POSIX)
+#define M5_LINUX 1
 #include <sched.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -18,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/numbers.hpp"
 #include "m5/error.hpp"
 #include "m5/session.hpp"
 
@@ -31,6 +35,15 @@ std::string slurp(const std::string& path) {
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+// A file of /proc. Where another system has one, it has other files.
+std::string proc([[maybe_unused]] const std::string& name) {
+#ifdef M5_LINUX
+  return slurp("/proc/" + name);
+#else
+  return "";
+#endif
 }
 
 std::optional<std::int64_t> number(const std::string& text) {
@@ -136,6 +149,7 @@ std::int64_t cgroup_memory_left(const std::string& membership, const std::string
 
 int available_cpus() {
   std::int64_t cpus = std::max(1U, std::thread::hardware_concurrency());
+#ifdef M5_LINUX
   // The fixed-size mask fails with EINVAL on machines of more than 1024 CPUs, so it grows.
   for (std::size_t bits = 1024; bits <= (std::size_t{1} << 20); bits *= 4) {
     cpu_set_t* set = CPU_ALLOC(bits);
@@ -147,39 +161,50 @@ int available_cpus() {
     CPU_FREE(set);
     if (ok) break;
   }
-  cpus = std::min(cpus, cgroup_cpus(slurp("/proc/self/cgroup"), "/sys/fs/cgroup"));
+#endif
+  cpus = std::min(cpus, cgroup_cpus(proc("self/cgroup"), "/sys/fs/cgroup"));
   return static_cast<int>(cpus);
 }
 
 std::int64_t available_memory_bytes() {
-  const auto kilobytes = field(slurp("/proc/meminfo"), "MemAvailable:");
+  const auto kilobytes = field(proc("meminfo"), "MemAvailable:");
   std::int64_t left = kilobytes ? *kilobytes * 1024 : kNoLimit;
+#ifdef _SC_PHYS_PAGES
+  // What is free is not asked for in one way everywhere; what there is, nearly so.
+  const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+  if (!kilobytes && pages > 0 && page_bytes > 0) left = std::int64_t{pages} * page_bytes;
+#endif
   struct rlimit limit {};
   if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur < std::uint64_t{1} << 60) {
-    const std::int64_t taken = field(slurp("/proc/self/status"), "VmSize:").value_or(0) * 1024;
+    const std::int64_t taken = field(proc("self/status"), "VmSize:").value_or(0) * 1024;
     left = std::min(left,
                     std::max<std::int64_t>(0, static_cast<std::int64_t>(limit.rlim_cur) - taken));
   }
-  return std::min(left, cgroup_memory_left(slurp("/proc/self/cgroup"), "/sys/fs/cgroup"));
+  return std::min(left, cgroup_memory_left(proc("self/cgroup"), "/sys/fs/cgroup"));
 }
 
 std::int64_t peak_rss_bytes() {
   // Not getrusage: its maximum is inherited from the parent through exec.
-  if (const auto kilobytes = field(slurp("/proc/self/status"), "VmHWM:")) return *kilobytes * 1024;
+  const auto kilobytes = field(proc("self/status"), "VmHWM:");
+  if (kilobytes) return *kilobytes * 1024;
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+  return usage.ru_maxrss;  // bytes
+#else
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+#endif
 }
 
 std::int64_t rss_bytes() {
-  const auto kilobytes = field(slurp("/proc/self/status"), "VmRSS:");
-  return kilobytes ? *kilobytes * 1024 : 0;
+  const auto kilobytes = field(proc("self/status"), "VmRSS:");
+  return kilobytes ? *kilobytes * 1024 : peak_rss_bytes();  // no less than is held
 }
 
 std::int64_t parse_size(const std::string& text, const std::string& option) {
   double value = -1, factor = 1;
   const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value, std::chars_format::fixed);
+  const auto [end, error] = parse_number(text.data(), last, value, std::chars_format::fixed);
   bool ok =
       error == std::errc() && !text.empty() && std::isdigit(static_cast<unsigned char>(text[0]));
   if (ok && end != last) {

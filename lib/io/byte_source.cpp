@@ -79,7 +79,9 @@ ByteSource::ByteSource(const std::string& path, bool allow_no_eof, std::stop_tok
   // Files of /proc and the like say 0; stdin may have been read from before.
   if (S_ISREG(status.st_mode) && status.st_size > 0 && fd_ != STDIN_FILENO) {
     expected_size_ = status.st_size;
+#if defined(POSIX_FADV_SEQUENTIAL) && !defined(M5_ONLY_POSIX)
     posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
+#endif
   }
 }
 

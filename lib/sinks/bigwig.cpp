@@ -9,12 +9,12 @@
 #include <bigWig.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <limits>
 #include <memory>
 #include <set>
 
+#include "base/numbers.hpp"
 #include "base/output.hpp"
 #include "m5/error.hpp"
 #include "sinks/formats.hpp"
@@ -104,7 +104,7 @@ class BigwigSink : public TrackSink {
 
   void put(std::int64_t begin, std::int64_t end, const std::string& text) override {
     Run run{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end), 0};
-    const auto [last, error] = std::from_chars(text.data(), text.data() + text.size(), run.value);
+    const auto [last, error] = parse_number(text.data(), text.data() + text.size(), run.value);
     if (error != std::errc{}) {
       throw Error(ErrorKind::kNumeric, "record '" + records_.back().name + "': position " +
                                            std::to_string(begin + 1) + ": " + text +

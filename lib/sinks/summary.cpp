@@ -1,11 +1,11 @@
 #include "sinks/summary.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/memory.hpp"
+#include "base/numbers.hpp"
 #include "base/text.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
@@ -70,7 +70,7 @@ bool reads_as_number(std::string text) {
   const std::size_t sign = text.starts_with('+') ? 1 : 0;
   double value;
   const char* end = text.data() + text.size();
-  return !text.empty() && std::from_chars(text.data() + sign, end, value).ptr == end;
+  return !text.empty() && parse_number(text.data() + sign, end, value).ptr == end;
 }
 
 // A name in quotes where it would be read as a number, a comment or a quoted name.

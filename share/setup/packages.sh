@@ -11,8 +11,10 @@ M5_BUILD_PACKAGES=(cmake g++ ninja-build pkg-config libdnnl-dev libhwy-dev libht
 M5_TEST_PACKAGES=(ccache libgtest-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev mandoc
                   tabix bedtools samtools python3-numpy python3-dev pybind11-dev python3-pybigwig
                   bowtie2-examples ragout-examples)
+# The cross compiler is 200 MB on disk. The libraries of aarch64 are fetched by tests/packaging/aarch64.sh.
+M5_PACKAGING_PACKAGES=(git python3-jinja2 python3-yaml qemu-user g++-aarch64-linux-gnu)
 # About 80 MB to fetch and 1 GB on disk, most of it what snakemake and multiqc depend on.
-M5_WORKFLOW_PACKAGES=(snakemake multiqc python3-matplotlib python3-yaml)
+M5_WORKFLOW_PACKAGES=(snakemake multiqc python3-matplotlib python3-yaml python3-cheetah)
 
 missing_packages() {
   local name

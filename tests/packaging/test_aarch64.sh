@@ -1,0 +1,65 @@
+# Another architecture: m5 is cross-built for Linux on aarch64, every operation agrees with ref there (under
+# qemu), results do not depend on threads, blocks or company there either, and the scores are those of x86-64 but
+# for the order of sums.
+. "$(dirname "$0")/../cli/harness.sh"
+. "$SOURCE/tests/packaging/aarch64.sh"
+
+for tool in aarch64-linux-gnu-g++ qemu-aarch64 dpkg-deb apt-get; do
+  command -v $tool >/dev/null && continue
+  skip $tool
+  finish
+  exit
+done
+if [ "${M5_NO_INSTALL:-0}" = 1 ]; then
+  skip "libraries of aarch64 (M5_NO_INSTALL=1)"
+  finish
+  exit
+fi
+build=$SOURCE/build/aarch64
+root=$build/sysroot
+if [ ! -e "$root.complete" ]; then
+  rm -rf "$root" "$root.state"
+  if make_sysroot "$root" >apt.log 2>&1; then touch "$root.complete"; else tail -n 3 apt.log; fi
+fi
+check "libraries of aarch64" [ -e "$root.complete" ]
+configure() {
+  cmake -S "$SOURCE" -B "$build" -G Ninja -DCMAKE_TOOLCHAIN_FILE="$SOURCE/share/cmake/aarch64.cmake" \
+    -DM5_SYSROOT="$root" -DCMAKE_BUILD_TYPE=Release -DM5_WERROR=ON -DM5_TESTS=ON
+}
+check "configure" configure
+check "build" cmake --build "$build" --target m5 kernel_tests unit_tests
+[ "$FAILED" = 0 ] || { tail -n 5 .checked; finish; exit 1; }
+
+emulated() { qemu-aarch64 -L "$root" "$@"; }
+# gtest NAME PROGRAM FILTER: all tests of the filter pass, and there are some.
+gtest() {
+  emulated "$build/tests/$2" --gtest_brief=1 --gtest_filter="$3" >gtest.log 2>&1
+  if grep -q '^\[  PASSED  \] [1-9]' gtest.log && ! grep -q FAILED gtest.log; then pass; else
+    fail "$1"
+    tail -n 5 gtest.log
+  fi
+}
+gtest "operations" kernels/kernel_tests 'Cpu/CompareTest.*:Products.*'
+gtest "data" unit/unit_tests 'Tokenizer*:Kmer*:ContextCounts*:GenomeMemory*:Safetensors*:Half*:Number*:Sha256*'
+
+{ record a 700 1; record b 40 2; record c 300 3; } >small.fa
+score() { "$@" score --no-header -O tsv small.fa; }
+emulated "$build/tools/m5" --version >version.txt
+check "NEON" grep -q NEON version.txt
+score "$M5" >here.tsv 2>.err
+score emulated "$build/tools/m5" -@ 1 >there.tsv 2>.err
+equal "rows" "$(wc -l <there.tsv)" "$(wc -l <here.tsv)"
+worst=$(paste here.tsv there.tsv | awk -v n="$(awk 'NR == 1 {print NF}' here.tsv)" '
+  {for (i = 1; i <= n; ++i) {d = $i - $(i + n); if (d < 0) d = -d; if (d > most) most = d;
+    if (d == 0 && $i != $(i + n)) text = 1}} END {print text ? "text" : most + 0}')
+check "scores of both architectures, $worst apart at most" awk -v d="$worst" 'BEGIN {exit !(d != "text" && d < 1e-4)}'
+score emulated "$build/tools/m5" -@ 3 --block-rows 128 >three.tsv 2>.err
+same "threads and blocks" there.tsv three.tsv
+record b 40 2 >alone.fa
+emulated "$build/tools/m5" score --no-header -O tsv alone.fa >alone.tsv 2>.err
+same "company" alone.tsv <(grep '^b' there.tsv)
+check "embed" emulated "$build/tools/m5" embed -o e.npy small.fa
+check "train" emulated "$build/tools/m5" train --preset nano --segment-length 256 --steps 2 --batch-tokens 512 --seed 1 \
+  -o t.safetensors small.fa
+check "what it trained is read on x86-64" "$M5" score -m t.safetensors small.fa
+finish
