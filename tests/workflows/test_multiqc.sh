@@ -5,7 +5,7 @@ export HOME=$WORK MPLCONFIGDIR=$WORK/matplotlib
 mkdir matplotlib one
 record a 500 1 >007.fa
 { record b 300 2; record n 50 3 N; } | gzip >k12.fna.gz
-printf '>n\nNNN\n' >none.fa
+printf '>none\nNNN\n' >none.fa
 record c 200 4 >one/c.fa
 cp one/c.fa one/007.fa
 score=(score -k 2 -o /dev/null)
