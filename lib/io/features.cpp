@@ -1,7 +1,6 @@
 #include "io/features.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -10,6 +9,7 @@
 #include "base/log.hpp"
 #include "base/memory.hpp"
 #include "io/byte_source.hpp"
+#include "io/fields.hpp"
 #include "io/genbank.hpp"
 #include "m5/error.hpp"
 
@@ -21,40 +21,7 @@ namespace {
               reader.path() + ": line " + std::to_string(reader.line_number()) + ": " + message);
 }
 
-std::optional<std::int64_t> whole_number(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
-
-std::vector<std::string_view> split(std::string_view line, char separator) {
-  std::vector<std::string_view> fields;
-  while (true) {
-    const std::size_t end = line.find(separator);
-    fields.push_back(line.substr(0, end));
-    if (end == std::string_view::npos) return fields;
-    line.remove_prefix(end + 1);
-  }
-}
-
-std::vector<std::string_view> split_blanks(std::string_view line) {
-  std::vector<std::string_view> fields;
-  while (true) {
-    const std::size_t begin = line.find_first_not_of(" \t");
-    if (begin == std::string_view::npos) return fields;
-    line.remove_prefix(begin);
-    fields.push_back(line.substr(0, line.find_first_of(" \t")));
-    line.remove_prefix(fields.back().size());
-  }
-}
-
 std::string quoted(std::string_view text) { return "'" + std::string(text.substr(0, 80)) + "'"; }
-
-bool starts_with_word(std::string_view line, std::string_view word) {
-  return line.substr(0, word.size()) == word &&
-         (line.size() == word.size() || line[word.size()] == ' ' || line[word.size()] == '\t');
-}
 
 // "%2C" -> ","; a '%' without two hex digits stays.
 std::string url_decoded(std::string_view text) {
@@ -86,7 +53,7 @@ std::string default_name(const Feature& f) {
 
 Feature bed_feature(std::string_view line, const LineReader& reader) {
   const std::vector<std::string_view> columns =
-      line.find('\t') != std::string_view::npos ? split(line, '\t') : split_blanks(line);
+      line.find('\t') != std::string_view::npos ? split(line, "\t") : split_blanks(line);
   if (columns.size() < 3) fail(reader, "a BED line has at least 3 columns: " + quoted(line));
   Feature feature;
   feature.seqid = columns[0];
@@ -119,7 +86,7 @@ struct Attributes {
 
 Attributes gff_attributes(std::string_view column, const std::string& chosen) {
   Attributes found;
-  for (std::string_view pair : split(column, ';')) {
+  for (std::string_view pair : split(column, ";")) {
     while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
     const std::size_t equals = pair.find('=');
     if (equals == std::string_view::npos) continue;
@@ -143,7 +110,7 @@ std::string name_of(const Attributes& attributes, const Feature& feature) {
 
 Feature gff_feature(std::string_view line, const LineReader& reader, const std::string& chosen,
                     Attributes& attributes) {
-  const std::vector<std::string_view> columns = split(line, '\t');
+  const std::vector<std::string_view> columns = split(line, "\t");
   if (columns.size() != 9) {
     fail(reader, "a GFF3 line has 9 tab-separated columns, this one " +
                      std::to_string(columns.size()) + ": " + quoted(line));
@@ -176,7 +143,7 @@ bool is_blank_line(std::string_view line) {
 
 // Which format a data line belongs to.
 bool looks_like_gff(std::string_view line) {
-  const std::vector<std::string_view> columns = split(line, '\t');
+  const std::vector<std::string_view> columns = split(line, "\t");
   return columns.size() == 9 && !(whole_number(columns[1]) && whole_number(columns[2])) &&
          whole_number(columns[3]) && whole_number(columns[4]);
 }
@@ -262,7 +229,7 @@ FeatureFile read(const std::string& path, const FeatureOptions& options, Kind ki
   std::string line;
   while (reader.next(line)) {
     if (is_blank_line(line)) continue;
-    if (kind == Kind::kUnknown && has_keyword(line, "LOCUS")) {
+    if (kind == Kind::kUnknown && starts_with_word(line, "LOCUS")) {
       const auto add = [&](Feature&& feature, bool chosen) {
         if (feature.name.empty()) feature.name = default_name(feature);
         collector.add(std::move(feature), "", chosen, true);

@@ -1,12 +1,12 @@
 #include "io/genbank.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/log.hpp"
+#include "io/fields.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -18,24 +18,6 @@ constexpr std::size_t kLongestLocation = std::size_t{1} << 20;
 constexpr std::size_t kLongestValue = std::size_t{1} << 16;
 constexpr std::int64_t kLongest = std::int64_t{1} << 50;  // nt; sums of two stay in range
 constexpr int kDeepest = 16;                              // of join( and complement(
-
-std::vector<std::string_view> words_of(std::string_view line) {
-  std::vector<std::string_view> words;
-  while (true) {
-    const std::size_t begin = line.find_first_not_of(" \t");
-    if (begin == std::string_view::npos) return words;
-    line.remove_prefix(begin);
-    words.push_back(line.substr(0, line.find_first_of(" \t")));
-    line.remove_prefix(words.back().size());
-  }
-}
-
-std::optional<std::int64_t> number(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
@@ -95,7 +77,7 @@ class LocationParser {
     while (at_ < text_.size() && (text_[at_] == '<' || text_[at_] == '>')) ++at_;
     const std::size_t begin = at_;
     while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
-    const auto value = number(text_.substr(begin, at_ - begin));
+    const auto value = whole_number(text_.substr(begin, at_ - begin));
     while (at_ < text_.size() && text_[at_] == '>') ++at_;
     if (!value || *value < 1) refuse("is not understood");
     return value.value_or(0);
@@ -151,11 +133,11 @@ class FeatureLines {
 
   void line(std::string_view text) {
     if (trimmed(text).empty()) return;
-    if (has_keyword(text, "//")) {
+    if (starts_with_word(text, "//")) {
       if (state_ == State::kBetween) fail("// without a record");
       end_feature();
       state_ = State::kBetween;
-    } else if (has_keyword(text, "LOCUS")) {
+    } else if (starts_with_word(text, "LOCUS")) {
       if (state_ != State::kBetween) fail("a record begins before the // of '" + name_ + "'");
       locus_ = parse_locus(text);
       name_ = locus_.name;
@@ -163,8 +145,9 @@ class FeatureLines {
     } else if (state_ == State::kBetween) {
       fail("a record of GenBank begins with LOCUS");
     } else if (state_ == State::kHeader) {
-      if (has_keyword(text, "VERSION") && !first_value(text).empty()) name_ = first_value(text);
-      if (has_keyword(text, "FEATURES")) begin_features();
+      if (starts_with_word(text, "VERSION") && !first_value(text).empty())
+        name_ = first_value(text);
+      if (starts_with_word(text, "FEATURES")) begin_features();
     } else if (state_ == State::kFeatures) {
       if (text[0] != ' ' && text[0] != '\t') {
         end_feature();
@@ -300,11 +283,11 @@ class FeatureLines {
 
 GenbankLocus parse_locus(std::string_view line) {
   GenbankLocus locus;
-  const std::vector<std::string_view> words = words_of(line);
+  const std::vector<std::string_view> words = split_blanks(line);
   if (words.size() > 1) locus.name = words[1];
   for (std::size_t i = 2; i < words.size(); ++i) {
     if (words[i] == "bp" || words[i] == "aa") {
-      locus.length = i > 2 ? std::min(number(words[i - 1]).value_or(-1), kLongest) : -1;
+      locus.length = i > 2 ? std::min(whole_number(words[i - 1]).value_or(-1), kLongest) : -1;
       locus.protein = words[i] == "aa";
     }
     if (words[i] == "circular") locus.circular = true;
@@ -312,14 +295,8 @@ GenbankLocus parse_locus(std::string_view line) {
   return locus;
 }
 
-bool has_keyword(std::string_view line, std::string_view keyword) {
-  return line.substr(0, keyword.size()) == keyword &&
-         (line.size() == keyword.size() || line[keyword.size()] == ' ' ||
-          line[keyword.size()] == '\t');
-}
-
 std::string_view first_value(std::string_view line) {
-  const std::vector<std::string_view> words = words_of(line);
+  const std::vector<std::string_view> words = split_blanks(line);
   return words.size() > 1 ? words[1] : std::string_view();
 }
 

@@ -22,8 +22,6 @@ struct GenbankLocus {
 
 GenbankLocus parse_locus(std::string_view line);
 
-// True for a line of `keyword`: it stands in the first column.
-bool has_keyword(std::string_view line, std::string_view keyword);
 // The first word behind the keyword; empty: none.
 std::string_view first_value(std::string_view line);
 

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "io/fields.hpp"
 #include "io/genbank.hpp"
 #include "m5/error.hpp"
 
@@ -219,15 +220,15 @@ void SequenceReader::read_genbank(SequenceRecord& record) {
     if (!next_line(line_buffer_)) fail("truncated: the record has no // line");
     const std::string_view line = line_buffer_;
     if (line.find('\0') != std::string_view::npos) fail("NUL byte in the file");
-    if (has_keyword(line, "//")) break;
-    if (has_keyword(line, "LOCUS")) fail("a record begins before the // of the one before");
+    if (starts_with_word(line, "//")) break;
+    if (starts_with_word(line, "LOCUS")) fail("a record begins before the // of the one before");
     if (!in_origin) {
-      if (has_keyword(line, "VERSION") && !first_value(line).empty()) {
+      if (starts_with_word(line, "VERSION") && !first_value(line).empty()) {
         record.name = first_value(line);
         record_name_ = record.name.substr(0, 200);
       }
-      in_contig_ = in_contig_ || has_keyword(line, "CONTIG");
-      in_origin = has_keyword(line, "ORIGIN");
+      in_contig_ = in_contig_ || starts_with_word(line, "CONTIG");
+      in_origin = starts_with_word(line, "ORIGIN");
       continue;
     }
     const std::size_t number = line.find_first_not_of(" \t");
@@ -289,7 +290,7 @@ bool SequenceReader::next_in_file(SequenceRecord& record) {
     }
     if (start == 'L') {
       read_line(line_buffer_);
-      if (!has_keyword(line_buffer_, "LOCUS")) refuse_start(start, line_buffer_.substr(0, 8));
+      if (!starts_with_word(line_buffer_, "LOCUS")) refuse_start(start, line_buffer_.substr(0, 8));
     } else {
       if (start != '>' && start != '@') refuse_start(start, "");
       read_header(record);

@@ -5,22 +5,10 @@
 #include <vector>
 
 #include "io/byte_source.hpp"
+#include "io/fields.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
-namespace {
-
-std::vector<std::string_view> cells_of(std::string_view line, const char* separators) {
-  std::vector<std::string_view> cells;
-  while (true) {
-    const std::size_t end = line.find_first_of(separators);
-    cells.push_back(line.substr(0, end));
-    if (end == std::string_view::npos) return cells;
-    line.remove_prefix(end + 1);
-  }
-}
-
-}  // namespace
 
 std::set<std::string> read_circular_list(const std::string& path, bool allow_no_eof) {
   enum class Kind { kUnknown, kList, kFlye, kHeaders } kind = Kind::kUnknown;
@@ -36,7 +24,7 @@ std::set<std::string> read_circular_list(const std::string& path, bool allow_no_
     if (end == std::string::npos) continue;
     line.resize(end + 1);
     if (kind == Kind::kUnknown && line.starts_with("#seq_name")) {
-      const std::vector<std::string_view> columns = cells_of(line, "\t");
+      const std::vector<std::string_view> columns = split(line, "\t");
       const auto column = std::find(columns.begin(), columns.end(), "circ.");
       if (column == columns.end()) fail("a table of Flye has a column 'circ.'");
       circular_column = static_cast<std::size_t>(column - columns.begin());
@@ -51,7 +39,7 @@ std::set<std::string> read_circular_list(const std::string& path, bool allow_no_
       names.insert(line.substr(begin, line.find_first_of(" \t", begin) - begin));
       continue;
     }
-    const std::vector<std::string_view> cells = cells_of(line, kind == Kind::kFlye ? "\t" : " \t");
+    const std::vector<std::string_view> cells = split(line, kind == Kind::kFlye ? "\t" : " \t");
     if (kind == Kind::kFlye) {
       if (cells.size() <= circular_column) fail("fewer columns than the table has");
       const std::string_view circular = cells[circular_column];
