@@ -25,11 +25,6 @@
 # what is missing. The last line is "N passed, N failed"; the exit code is 0 when nothing failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-# A shell hands on signals that it ignores (of jobs in the background, or under nohup), and tests send
-# them: as they are without that.
-if [ -z "${M5_TEST_SIGNALS-}" ]; then
-  M5_TEST_SIGNALS=default exec env --default-signal bash tests/run.sh "$@"
-fi
 # shellcheck source=share/setup/packages.sh
 . share/setup/packages.sh
 

@@ -30,9 +30,10 @@ if [ $# -gt 0 ]; then
     if [[ $name == */* ]]; then tests+=("$(readlink -f "$name")"); else tests+=("$here/$name"); fi
   done
 fi
-# As many files at a time as there are CPUs, through xargs: a job of the shell would ignore SIGINT.
+# As many files at a time as there are CPUs. Tests send signals, which a job in the background, or one
+# under nohup, would have been told to ignore.
 printf '%s\0' "${tests[@]}" | xargs -0 -P "$(nproc)" -I '{}' \
-  bash -c 'bash "$1" >"$2/$(basename "$1").log" 2>&1' _ '{}' "$scratch"
+  bash -c 'env --default-signal bash "$1" >"$2/$(basename "$1").log" 2>&1' _ '{}' "$scratch"
 passed=0 failed=0
 for test in "${tests[@]}"; do
   output=$(cat "$scratch/$(basename "$test").log")
