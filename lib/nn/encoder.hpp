@@ -13,7 +13,7 @@
 #include "m5/tokens.hpp"
 #include "nn/encoder_memory.hpp"
 #include "nn/memory_mix.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 namespace m5 {
 

@@ -5,7 +5,7 @@
 #include "base/memory.hpp"
 #include "nn/encoder_impl.hpp"
 #include "nn/memory_mix.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 namespace m5 {
 namespace {

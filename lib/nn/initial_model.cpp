@@ -3,7 +3,7 @@
 #include "base/memory.hpp"
 #include "base/random.hpp"
 #include "m5/model.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 namespace m5 {
 

@@ -14,7 +14,7 @@
 
 #include "kernels/backend.hpp"
 #include "m5/config.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 namespace m5 {
 

@@ -12,7 +12,7 @@
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "m5/error.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 namespace m5 {
 namespace {

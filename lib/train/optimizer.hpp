@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 #include "train/checkpoint.hpp"
 #include "train/muon.hpp"
 #include "train/settings.hpp"

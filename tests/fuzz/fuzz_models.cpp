@@ -9,7 +9,7 @@
 
 #include "io/safetensors.hpp"
 #include "m5/model.hpp"
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 #include "tests/fuzz/fuzz_input.hpp"
 #include "train/checkpoint.hpp"
 

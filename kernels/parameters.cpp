@@ -1,4 +1,4 @@
-#include "nn/parameters.hpp"
+#include "kernels/parameters.hpp"
 
 #include <cmath>
 #include <utility>
