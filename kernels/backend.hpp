@@ -1,4 +1,5 @@
-// The waist between the encoder and a device: named operations on blocks of rows.
+// Named operations on blocks of rows in host memory: what the tiled sweeps are made of, and what is
+// beside the sweeps of any device (optimizer, genome memory).
 //
 // Rules
 // - Row-major and contiguous; a block holds n rows; sizes are checked by the caller once per model.
@@ -15,7 +16,7 @@
 //   kernels/math/monomials.hpp. C = dv + 1 columns of a state: the values, then the weight sum.
 //   State S[F][C][H].
 //
-// T is float for devices; the `ref` backend also comes in double and is the oracle of the others.
+// T is float; the `ref` backend also comes in double and is the oracle of the others.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +42,7 @@ struct AttentionShape {
   }
 };
 
-// A weight matrix W[out][in] with an optional bias[out] in the layout the device likes.
+// A weight matrix W[out][in] with an optional bias[out] in the layout the backend likes.
 template <class T>
 class Linear {
  public:
@@ -58,12 +59,14 @@ class Backend {
   // Rows a worker should hold at a time, a multiple of kRunRows, when its workspace takes row_bytes
   // a row.
   virtual int preferred_block_rows(std::int64_t row_bytes) const = 0;
+  // Bytes of a value that `linear` converts before it multiplies; 0: it takes them as they are.
+  virtual int operand_bytes() const { return 0; }
   // Calls work(worker, tile) for every tile in [0, tiles), handed out in ascending order to free
   // workers; returns when all are done; rethrows the first exception.
   virtual void for_tiles(std::int64_t tiles,
                          const std::function<void(int worker, std::int64_t tile)>& work) = 0;
 
-  // Memory of the device. allocate throws Error(kResource) with the bytes asked for.
+  // allocate throws Error(kResource) with the bytes asked for.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory) noexcept = 0;
 
@@ -179,8 +182,7 @@ extern template std::unique_ptr<Backend<double>> make_ref_backend<double>();
 
 struct CpuOptions {
   int threads = 1;
-  bool bf16 = false;   // matrix products of bf16 operands, fp32 sums
-  int block_rows = 0;  // preferred_block_rows(), whatever the row; 0: from the size of the cache
+  bool bf16 = false;  // matrix products of bf16 operands, fp32 sums
 };
 // Both heed M5_CPU_ISA: Error(kUsage) where the CPU or this build lacks what it names.
 std::unique_ptr<Backend<float>> make_cpu_backend(const CpuOptions& options);

@@ -9,7 +9,7 @@
 namespace m5::kernels {
 
 struct DeviceOptions {
-  std::string name = "cpu";  // "cpu", "ref" (slow oracle)
+  std::string name = "cpu";  // "cpu", "auto", "ref" (slow oracle)
   int threads = 1;           // of the host
   bool bf16 = false;         // matrix products of bf16 operands, fp32 sums
   int block_rows = 0;        // that a worker of the host holds at a time; 0: chosen

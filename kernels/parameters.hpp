@@ -39,6 +39,11 @@ struct MemoryOffsets {
   std::int64_t confidence_bias = -1;    // [hidden]
   std::int64_t evidence_weight = -1;    // [O + 1][hidden]
   std::int64_t output_weight = -1;      // [hidden]
+  // The same as places behind `base`.
+  MemoryOffsets from(std::int64_t base) const {
+    return {confidence_weight - base, confidence_bias - base, evidence_weight - base,
+            output_weight - base};
+  }
 };
 
 struct ParameterTable {

@@ -46,7 +46,7 @@ class LayerProbe {
     const LayerOffsets& at = table_.layers[static_cast<std::size_t>(layer)];
     parameters_ = kernels::Buffer<float>(backend, model.parameters.size());
     std::copy(model.parameters.begin(), model.parameters.end(), parameters_.data());
-    shape_ = attention_shape(config_);
+    shape_ = kernels::attention_shape(config_);
     query_ = backend.make_linear(config_.dim, query_columns(), Backend::kForward);
     key_value_ = backend.make_linear(config_.dim, key_value_columns(), Backend::kForward);
     backend.pack(*query_, parameters_.data() + at.query, nullptr);
@@ -308,15 +308,16 @@ int bench_attention(int argc, char** argv) {
         files, {.rule = Topology::Rule::kLinear},
         {.skip_empty = options.common.skip_empty, .allow_no_eof = options.common.allow_no_eof});
   }
-  const auto backend = make_backend({.threads = options.common.threads});
-  Encoder<float> encoder(c, *backend, false);
+  const auto device = make_device({.threads = options.common.threads});
+  Backend& host = device->host();
+  Encoder<float> encoder(host, device->make_sweeps(c, {}));
   encoder.set_parameters(model.parameters.data());
 
   BenchReport report;
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);
   const double bound = c.attention_error_bound(), allowance = rounding_allowance(c);
-  report.meta["device"] = backend->name();
-  report.meta["threads"] = backend->workers();
+  report.meta["device"] = device->name();
+  report.meta["threads"] = host.workers();
   report.meta["layer"] = layer;
   report.meta["order"] = c.order;
   report.meta["bound_R"] = c.bound;
@@ -330,12 +331,12 @@ int bench_attention(int argc, char** argv) {
   bool pass = true;
   for (const std::int64_t length : sizes) {
     log_detail(with_commas(length) + " nt");
-    require_more_memory(encoder.memory().pass(length, 1, 1) +
+    require_more_memory(encoder.pass_memory(length, 1, 1).host +
                             static_cast<std::uint64_t>(length * c.dim) * sizeof(float),
                         with_commas(length) + " nt");
     const std::vector<Token> genome =
         files.empty() ? random_genome(length, kSeed) : tiled(store.tokens, length);
-    const Outcome outcome = probe(model, *backend, encoder, layer, genome, queries);
+    const Outcome outcome = probe(model, host, encoder, layer, genome, queries);
     const bool holds = outcome.observed <= bound + allowance && outcome.rounding <= allowance;
     pass = pass && holds;
     report.rows.push_back({{"tokens", length},

@@ -101,12 +101,13 @@ int bench_ops(int argc, char** argv) {
   SessionOptions session = session_options(options.common);
   session.threads = 1;
   require_writable(options.common.output);
-  const auto backend = make_backend(session);
+  const auto device = make_device(session);
+  kernels::Backend<float>& backend = device->host();
   const bool bf16 = session.precision == Precision::kBf16 && session.device != "ref";
 
   BenchReport report;
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2));
-  describe_device(report, *backend);
+  describe_device(report, *device);
   report.meta["threads"] = 1;
   report.meta["repeats"] = repeats;
   report.meta["time"] = "CPU time of the thread, best batch of at least 20 ms";
@@ -122,12 +123,12 @@ int bench_ops(int argc, char** argv) {
 
   for (const kernels::Case& c : cases) {
     log_detail(c.name());
-    kernels::Memory<float> memory(c, *backend,
+    kernels::Memory<float> memory(c, backend,
                                   kernels::initial_values(c, kernels::Rounding::kFloat));
-    const kernels::Run run = c.prepare(*backend, memory);
+    const kernels::Run run = c.prepare(backend, memory);
     Peak& peak = peak_of(c);
     const double before = peak.burst();
-    const double seconds = best_seconds(*backend, run, repeats);
+    const double seconds = best_seconds(backend, run, repeats);
     const double after = peak.burst();
     report.rows.push_back({{"operation", c.operation},
                            {"shape", c.shape},

@@ -161,9 +161,9 @@ void describe_run(BenchReport& report, const std::string& command, const Model& 
   report.meta["model_sha256"] = model.sha256;
 }
 
-void describe_device(BenchReport& report, const kernels::Backend<float>& backend) {
-  report.meta["device"] = backend.name();
-  report.meta["isa"] = backend.name().starts_with("cpu") ? kernels::simd::chosen_isa() : "none";
+void describe_device(BenchReport& report, kernels::Device& device) {
+  report.meta["device"] = device.name();
+  report.meta["isa"] = device.name().starts_with("cpu") ? kernels::simd::chosen_isa() : "none";
 }
 
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole) {

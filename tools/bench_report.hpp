@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/output.hpp"
-#include "kernels/backend.hpp"
+#include "kernels/devices.hpp"
 #include "m5/model.hpp"
 #include "tools/options.hpp"
 #include "tools/paths.hpp"
@@ -65,7 +65,7 @@ Model bench_model(const BenchOptions& options);
 // chosen.
 void describe_run(BenchReport& report, const std::string& command);
 void describe_run(BenchReport& report, const std::string& command, const Model& model);
-void describe_device(BenchReport& report, const kernels::Backend<float>& backend);
+void describe_device(BenchReport& report, kernels::Device& device);
 
 // "1k,4k,whole": sizes as in --lengths, `whole` (where allowed) as 0.
 std::vector<std::int64_t> parse_lengths(const std::string& text, bool allow_whole);

@@ -10,7 +10,7 @@
 #include "base/memory.hpp"
 #include "base/random.hpp"
 #include "base/system.hpp"
-#include "kernels/backend.hpp"
+#include "kernels/tiled/make_tiled_sweeps.hpp"
 #include "m5/error.hpp"
 #include "nn/device.hpp"
 #include "nn/encoder.hpp"
@@ -74,7 +74,6 @@ std::vector<std::string> parse_modes(const std::string& text) {
 // One kind of work on one sequence.
 struct Task {
   double flops_per_nt = 0;
-  std::uint64_t memory = 0;
   std::function<void()> run;
 };
 
@@ -91,7 +90,6 @@ Task forward_task(const Model& model, Encoder<float>& encoder, const std::vector
   state->log_probs.resize(static_cast<std::size_t>(length) * kBases);
   Task task;
   task.flops_per_nt = forward_flops_per_nt(model.config);
-  task.memory = encoder.memory_needed(length, 1);
   task.run = [state, &encoder] {
     encoder.log_probs(state->batch, state->rows, state->log_probs.data());
     if (!std::isfinite(state->log_probs[0])) {
@@ -117,7 +115,6 @@ Task training_task(const Model& model, Encoder<float>& encoder, const std::vecto
   const double chosen = static_cast<double>(state->objective.rows.size());
   Task task;
   task.flops_per_nt = training_flops_per_nt(model.config, chosen / static_cast<double>(length));
-  task.memory = encoder.memory_needed(length, 1);
   task.run = [state, chosen, &encoder] {
     const ObjectiveResult r = encoder.loss_and_gradient(
         state->batch, state->objective, 1 / std::max(chosen, 1.0), state->gradient.data());
@@ -180,9 +177,9 @@ void break_down(const Task& task, OperationTimes& times, const nlohmann::ordered
 void measure(const Settings& settings, const Model& model, int threads, BenchReport& report) {
   SessionOptions session = settings.session;
   session.threads = threads;
-  const auto backend = make_backend(session);
-  const int block_rows = backend->preferred_block_rows(block_row_bytes(model.config));
-  describe_device(report, *backend);
+  const auto device = make_device(session);
+  const int block_rows = device->make_sweeps(model.config, {})->block_rows();
+  describe_device(report, *device);
   report.meta["block_rows"] = block_rows;
   // Where bf16 is emulated, the products are those of fp32.
   MeasuredPeak peak(threads,
@@ -192,17 +189,20 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
     const bool training = mode == "train";
-    const bool bf16_residual = !training && settings.session.bf16_residual;
-    Encoder<float> encoder(model.config, *backend, training, 0, bf16_residual);
+    const kernels::SweepOptions options = {
+        .training = training, .bf16_residual = !training && settings.session.bf16_residual};
+    Encoder<float> encoder(device->host(), device->make_sweeps(model.config, options));
     encoder.set_parameters(model.parameters.data());
     OperationTimes times;
-    const auto timed_backend = make_timed_backend(*backend, times);
-    Encoder<float> timed(model.config, *timed_backend, training, 0, bf16_residual);
+    const auto timed_host = make_timed_backend(device->host(), times);
+    Encoder<float> timed(*timed_host, kernels::make_tiled_sweeps(*timed_host, model.config, options,
+                                                                 session.block_rows));
     timed.set_parameters(model.parameters.data());
     for (const std::int64_t length : settings.lengths) {
       log_detail(mode + ", " + with_commas(length) + " nt, threads: " + std::to_string(threads));
-      require_more_memory(encoder.memory().pass(length, 1, 1) + static_cast<std::uint64_t>(length),
-                          mode + " of " + with_commas(length) + " nt");
+      require_more_memory(
+          encoder.pass_memory(length, 1, 1).host + static_cast<std::uint64_t>(length),
+          mode + " of " + with_commas(length) + " nt");
       const std::vector<Token> genome = random_genome(length, kSeed);
       reset_peak_memory();
       const auto make_task = [&](Encoder<float>& e) {

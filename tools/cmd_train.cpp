@@ -21,7 +21,6 @@
 #include "data/genome_store.hpp"
 #include "io/byte_source.hpp"
 #include "io/json.hpp"
-#include "kernels/backend.hpp"
 #include "m5/error.hpp"
 #include "m5/model.hpp"
 #include "m5/session.hpp"
@@ -180,7 +179,7 @@ void warn_shared_files(const std::vector<std::string>& training,
 
 // Seconds per nt, from the second of two small steps.
 double seconds_per_nt(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
-                      kernels::Backend<float>& backend) {
+                      kernels::Device& device) {
   TrainSettings small = o.settings;
   const Stage& first = o.settings.curriculum[0];
   small.curriculum = {{std::min<std::int64_t>(first.segment_length, 4096), 2,
@@ -188,7 +187,7 @@ double seconds_per_nt(const Options& o, const GenomeStore& training, const Memor
   small.accumulate = 1;
   TrainState state;
   state.parameters = initial_model(small.config, small.seed).parameters;
-  Trainer trainer(small, training, backend, std::move(state), plan.keep_every);
+  Trainer trainer(small, training, device, std::move(state), plan.keep_every);
   trainer.step();
   const auto start = std::chrono::steady_clock::now();
   const StepResult result = trainer.step();
@@ -197,12 +196,12 @@ double seconds_per_nt(const Options& o, const GenomeStore& training, const Memor
 }
 
 void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPlan& plan,
-                   const MemoryLimit& limit, kernels::Backend<float>& backend) {
+                   const MemoryLimit& limit, kernels::Device& device) {
   const auto line = [](const char* name, std::int64_t value) {
     std::printf("%s\t%lld\n", name, static_cast<long long>(value));
   };
-  std::printf("device\t%s\n", backend.name().c_str());
-  line("threads", backend.workers());
+  std::printf("device\t%s\n", device.name().c_str());
+  line("threads", device.host().workers());
   line("files", static_cast<std::int64_t>(training.files.size()));
   line("records", static_cast<std::int64_t>(training.records.size()));
   line("nt", training.total());
@@ -217,7 +216,7 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
               fits(static_cast<std::uint64_t>(plan.bytes), limit) ? "yes" : "no");
   // The trial takes little memory, but not none.
   const double trial = fits(static_cast<std::uint64_t>(plan.bytes), limit)
-                           ? seconds_per_nt(o, training, plan, backend)
+                           ? seconds_per_nt(o, training, plan, device)
                            : std::nan("");
   std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
 }
@@ -264,19 +263,19 @@ int train(Options& o) {
     throw Error(ErrorKind::kUsage, "--learn memory: the model has no genome memory (--memory on)");
   }
   o.settings.init_sha256 = model.sha256;
-  const auto backend = make_backend(session_options(o.common));
+  const auto device = make_device(session_options(o.common));
   const GenomeStore training = load(o, files, "train on");
   const GenomeStore validation =
       o.validation_files.empty() ? GenomeStore{} : load(o, o.validation_files, "validate on");
   check_circular_list(o.common, {&training, &validation});
   const MemoryLimit limit = memory_limit(o.common.max_memory);
-  const std::int64_t held = held_memory(backend->workers(), true);
+  const std::int64_t held = held_memory(device->host().workers(), true);
   MemoryPlan plan =
-      Trainer::plan_memory(o.settings, training, validation, *backend,
+      Trainer::plan_memory(o.settings, training, validation, *device,
                            static_cast<std::int64_t>(limit.bytes + kMemoryTolerance) - held);
   plan.bytes = std::max(plan.bytes + held, peak_rss_bytes());
   if (o.common.dry_run) {
-    print_dry_run(o, training, plan, limit, *backend);
+    print_dry_run(o, training, plan, limit, *device);
     return 0;
   }
   require_memory(static_cast<std::uint64_t>(plan.bytes),
@@ -290,7 +289,7 @@ int train(Options& o) {
            with_commas(static_cast<std::int64_t>(training.records.size())) + " records of " +
            with_commas(static_cast<std::int64_t>(files.size())) + " files; " + model.config.name +
            ", " + with_commas(static_cast<std::int64_t>(model.parameters.size())) +
-           " parameters; " + backend->name() + ", " + std::to_string(backend->workers()) +
+           " parameters; " + device->name() + ", " + std::to_string(device->host().workers()) +
            " threads; memory " + with_commas(plan.bytes) + " bytes" +
            (plan.keep_every == 1
                 ? ""
@@ -311,7 +310,7 @@ int train(Options& o) {
   run.stop = [] { return received_signal != 0; };
   run.report = [&reporter](const StepRow& row) { reporter(row); };
   catch_signals();
-  const bool complete = run_training(run, *backend, model);
+  const bool complete = run_training(run, *device, model);
   reporter.finish();
   if (!complete) {
     log_warning("interrupted: " + o.checkpoint +

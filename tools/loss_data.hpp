@@ -10,7 +10,7 @@
 #include "data/genome_store.hpp"
 #include "data/kmer_baseline.hpp"
 #include "m5/session.hpp"
-#include "nn/encoder.hpp"
+#include "nn/objective.hpp"
 #include "nn/scoring.hpp"
 #include "sinks/summary.hpp"
 #include "train/masking.hpp"

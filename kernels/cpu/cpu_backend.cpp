@@ -28,8 +28,7 @@ class CpuBackend final : public Backend<float> {
   explicit CpuBackend(const CpuOptions& options)
       : pool_(options.threads),
         scratch_(static_cast<std::size_t>(options.threads)),
-        bf16_(options.bf16),
-        block_rows_(options.block_rows) {
+        bf16_(options.bf16) {
     heed_forced_isa();
   }
 
@@ -38,8 +37,10 @@ class CpuBackend final : public Backend<float> {
   }
   int workers() const override { return pool_.size(); }
   int preferred_block_rows(std::int64_t row_bytes) const override {
-    return block_rows_ > 0 ? block_rows_ : block_rows_for(level2_cache_bytes(), row_bytes);
+    return block_rows_for(level2_cache_bytes(), row_bytes);
   }
+  // Where the CPU has no products of bf16, these are of rounded fp32 values.
+  int operand_bytes() const override { return !bf16_ ? 0 : onednn_has_native_bf16() ? 2 : 4; }
 
   void for_tiles(std::int64_t tiles, const std::function<void(int, std::int64_t)>& work) override {
     pool_.run(tiles, [&](int worker, std::int64_t tile) {
@@ -199,7 +200,6 @@ class CpuBackend final : public Backend<float> {
   ThreadPool pool_;
   std::vector<Scratch> scratch_;
   const bool bf16_;
-  const int block_rows_;
 };
 
 }  // namespace

@@ -1,14 +1,14 @@
-// From the options of a session to a backend.
+// From the options of a session to a device.
 #pragma once
 
 #include <memory>
 
-#include "kernels/backend.hpp"
+#include "kernels/devices.hpp"
 #include "m5/session.hpp"
 
 namespace m5 {
 
-// Throws Error(kUsage) for a device of another name, Error(kResource) where the device is missing.
-std::unique_ptr<kernels::Backend<float>> make_backend(const SessionOptions& options);
+// Throws as kernels::make_device.
+std::unique_ptr<kernels::Device> make_device(const SessionOptions& options);
 
 }  // namespace m5

@@ -2,8 +2,8 @@
 
 #include "base/memory.hpp"
 #include "base/random.hpp"
-#include "m5/model.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/model.hpp"
 
 namespace m5 {
 

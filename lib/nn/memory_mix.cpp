@@ -74,7 +74,7 @@ std::uint64_t MemoryMix<T>::work_bytes(const MemoryConfig& config, std::int64_t 
 }
 
 template <class T>
-void MemoryMix<T>::forward(int worker, kernels::Backend<T>& backend, const T* parameters,
+void MemoryMix<T>::forward(int worker, kernels::Backend<T>& host, const T* parameters,
                            std::span<const std::int64_t> rows, const RowCounts& counts, Work& w,
                            T* log_probs) const {
   static const LogOfCounts<T> log_base(kPseudoCount), log_all(kBases * kPseudoCount), log_seen(1);
@@ -115,8 +115,8 @@ void MemoryMix<T>::forward(int worker, kernels::Backend<T>& backend, const T* pa
       }
     }
   }
-  backend.gelu(worker, static_cast<std::int64_t>(n * kBases * hidden), w.before_gelu.data(),
-               w.hidden.data());
+  host.gelu(worker, static_cast<std::int64_t>(n * kBases * hidden), w.before_gelu.data(),
+            w.hidden.data());
   for (std::size_t i = 0; i < n; ++i) {
     T* z = log_probs + i * kBases;
     for (std::size_t b = 0; b < kBases; ++b) {
@@ -128,20 +128,19 @@ void MemoryMix<T>::forward(int worker, kernels::Backend<T>& backend, const T* pa
 }
 
 template <class T>
-void MemoryMix<T>::backward(int worker, kernels::Backend<T>& backend, const T* parameters, int n,
+void MemoryMix<T>::backward(int worker, kernels::Backend<T>& host, const T* parameters, int n,
                             Work& w, T* gradient, T* d_parameters) const {
   const auto inputs = static_cast<std::size_t>(orders_) + 1,
              hidden = static_cast<std::size_t>(hidden_), rows = static_cast<std::size_t>(n);
-  const std::int64_t base = at_.confidence_weight;
-  const auto grad = [&](std::int64_t offset) { return d_parameters + (offset - base); };
+  const auto grad = [&](std::int64_t offset) { return d_parameters + offset; };
   w.d_hidden.assign(rows * kBases * hidden, T(0));
   for (std::size_t i = 0; i < rows * kBases; ++i) {
     add_scaled(hidden_, gradient[i], w.hidden.data() + i * hidden, grad(at_.output_weight));
     add_scaled(hidden_, gradient[i], parameters + at_.output_weight,
                w.d_hidden.data() + i * hidden);
   }
-  backend.gelu_backward(worker, static_cast<std::int64_t>(rows * kBases * hidden),
-                        w.before_gelu.data(), w.d_hidden.data(), w.d_hidden.data());
+  host.gelu_backward(worker, static_cast<std::int64_t>(rows * kBases * hidden),
+                     w.before_gelu.data(), w.d_hidden.data(), w.d_hidden.data());
   std::vector<T> shared(hidden);  // gradient of what the four bases share
   for (std::size_t i = 0; i < rows; ++i) {
     const T* x = w.evidence.data() + i * kBases * inputs;

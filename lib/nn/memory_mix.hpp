@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "kernels/backend.hpp"
-#include "m5/config.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/config.hpp"
 
 namespace m5 {
 
@@ -22,7 +22,9 @@ template <class T>
 class MemoryMix {
  public:
   MemoryMix(const MemoryConfig& config, const MemoryOffsets& offsets)
-      : orders_(static_cast<int>(config.orders.size())), hidden_(config.hidden), at_(offsets) {}
+      : orders_(static_cast<int>(config.orders.size())),
+        hidden_(config.hidden),
+        at_(offsets.from(offsets.confidence_weight)) {}
 
   // What one worker keeps of a block, from forward to backward.
   struct Work {
@@ -34,18 +36,19 @@ class MemoryMix {
   };
   static std::uint64_t work_bytes(const MemoryConfig& config, std::int64_t rows, bool training);
 
-  // log_probs[n][4]: in, of the encoder; out, mixed. parameters: the whole slab.
-  void forward(int worker, kernels::Backend<T>& backend, const T* parameters,
+  // log_probs[n][4]: in, of the encoder; out, mixed. parameters: the memory's part of the slab.
+  // host: the operations and workers of the host.
+  void forward(int worker, kernels::Backend<T>& host, const T* parameters,
                std::span<const std::int64_t> rows, const RowCounts& counts, Work& w,
                T* log_probs) const;
-  // gradient[n][4]: in, of z; out, of the encoder's logits. d_parameters +=, the memory's part of
-  // the slab. Directly after forward of the same block.
-  void backward(int worker, kernels::Backend<T>& backend, const T* parameters, int n, Work& w,
+  // gradient[n][4]: in, of z; out, of the encoder's logits. d_parameters +=, as parameters.
+  // Directly after forward of the same rows.
+  void backward(int worker, kernels::Backend<T>& host, const T* parameters, int n, Work& w,
                 T* gradient, T* d_parameters) const;
 
  private:
   const int orders_, hidden_;
-  const MemoryOffsets at_;
+  const MemoryOffsets at_;  // into the memory's part
 };
 
 extern template class MemoryMix<float>;

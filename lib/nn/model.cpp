@@ -11,8 +11,8 @@
 #include "base/memory.hpp"
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
-#include "m5/error.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/error.hpp"
 
 namespace m5 {
 namespace {

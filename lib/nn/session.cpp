@@ -85,39 +85,19 @@ void check_strand(Strand strand) {
   misuse("strand: " + std::to_string(static_cast<int>(strand)) + " is none");
 }
 
-namespace {
-
-// A backend, once it is known that the encoder on it has room.
-std::unique_ptr<kernels::Backend<float>> backend_for(const ModelConfig& config,
-                                                     const SessionOptions& options) {
-  auto backend = make_backend(options);
-  const EncoderMemory memory{.config = config,
-                             .workers = backend->workers(),
-                             .block = options.block_rows > 0
-                                          ? options.block_rows
-                                          : backend->preferred_block_rows(block_row_bytes(config))};
-  require_more_memory(memory.ready(), "model '" + config.name + "'");
-  return backend;
-}
-
-}  // namespace
-
 struct Session::Impl {
   Impl(const Model& model, const SessionOptions& options)
       : config(validated(model.config)),
-        backend(backend_for(config, options)),
-        encoder(config, *backend, false, options.block_rows, options.bf16_residual),
-        // Where the CPU has no products of bf16, these are of rounded fp32 values.
-        operand_bytes(options.precision != Precision::kBf16 ? 0
-                      : kernels::cpu_has_native_bf16()      ? 2
-                                                            : 4) {
+        device(make_device(options)),
+        encoder(device->host(),
+                device->make_sweeps(config, {.bf16_residual = options.bf16_residual})) {
+    require_more_memory(encoder.ready_memory().host, "model '" + config.name + "'");
     encoder.table().check_count(model.parameters.size());
     encoder.set_parameters(model.parameters.data());
   }
   ModelConfig config;
-  std::unique_ptr<kernels::Backend<float>> backend;
+  std::unique_ptr<kernels::Device> device;
   Encoder<float> encoder;
-  int operand_bytes;
   const pid_t process = getpid();
   std::atomic<bool> busy = false;
 };
@@ -149,8 +129,8 @@ Session::~Session() {
 }
 
 const ModelConfig& Session::config() const { return impl_->config; }
-int Session::threads() const { return impl_->backend->workers(); }
-std::string Session::device_name() const { return impl_->backend->name(); }
+int Session::threads() const { return impl_->device->host().workers(); }
+std::string Session::device_name() const { return impl_->device->name(); }
 
 void Session::log_probs(std::span<const TokenView> sequences, std::span<const std::int64_t> rows,
                         float* log_probs, const RowCounts& counts) {
@@ -202,7 +182,7 @@ void Session::for_each(std::int64_t tasks,
                        const std::function<void(int worker, std::int64_t task)>& work) {
   if (tasks < 0 || !work) misuse("for_each: no work");
   const Call call(impl_->busy, impl_->process);
-  impl_->backend->for_tiles(tasks, work);
+  impl_->device->host().for_tiles(tasks, work);
 }
 
 void Session::on_layer(const std::function<void(int done, int of)>& call) {
@@ -218,29 +198,19 @@ std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
            " contexts and " + std::to_string(sequences) +
            " sequences: these are 0 to 10^12, and 0 to 10^9");
   }
-  EncoderMemory memory = impl_->encoder.memory();
-  memory.operand_bytes = impl_->operand_bytes;
-  if (rows == 0 && contexts == 0) return memory.ready();
-  return memory.ready() + memory.pass(rows, contexts, std::max(sequences, contexts));
+  const Encoder<float>& encoder = impl_->encoder;
+  const std::uint64_t ready = encoder.ready_memory().host;
+  if (rows == 0 && contexts == 0) return ready;
+  return ready + encoder.pass_memory(rows, contexts, std::max(sequences, contexts)).host;
 }
 
 double Session::forward_flops_per_row() const { return forward_flops_per_nt(impl_->config); }
 
-std::unique_ptr<kernels::Backend<float>> make_backend(const SessionOptions& o) {
-  const std::string& device = o.device;
-  if (device == "ref") return kernels::make_ref_backend<float>();
-  if (device == "cuda") {
-    throw Error(ErrorKind::kResource,
-                "device cuda: this m5 was built without CUDA; use cpu or auto");
-  }
-  if (device != "cpu" && device != "auto") {
-    throw Error(ErrorKind::kUsage, "device '" + device + "' is not known: cpu, cuda, auto or ref");
-  }
-  kernels::CpuOptions options;
-  options.threads = o.threads > 0 ? o.threads : available_cpus();
-  options.bf16 = o.precision == Precision::kBf16;
-  options.block_rows = o.block_rows;
-  return kernels::make_cpu_backend(options);
+std::unique_ptr<kernels::Device> make_device(const SessionOptions& o) {
+  return kernels::make_device({.name = o.device,
+                               .threads = o.threads > 0 ? o.threads : available_cpus(),
+                               .bf16 = o.precision == Precision::kBf16,
+                               .block_rows = o.block_rows});
 }
 
 }  // namespace m5

@@ -74,6 +74,7 @@ class TimedBackend final : public Backend<float> {
   int preferred_block_rows(std::int64_t row_bytes) const override {
     return backend_.preferred_block_rows(row_bytes);
   }
+  int operand_bytes() const override { return backend_.operand_bytes(); }
   void for_tiles(std::int64_t tiles,
                  const std::function<void(int worker, std::int64_t tile)>& work) override {
     backend_.for_tiles(tiles, work);

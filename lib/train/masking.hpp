@@ -6,7 +6,7 @@
 
 #include "data/windows.hpp"
 #include "m5/tokens.hpp"
-#include "nn/encoder.hpp"
+#include "nn/objective.hpp"
 
 namespace m5 {
 

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "nn/encoder.hpp"
+#include "nn/objective.hpp"
 
 namespace m5 {
 

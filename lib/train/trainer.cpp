@@ -22,10 +22,15 @@ struct LargestBatch {
   std::int64_t rows = 0, contexts = 0;
 };
 
-ParallelFor tiles_of(kernels::Backend<float>& backend) {
-  return [&backend](std::int64_t tasks, const std::function<void(int, std::int64_t)>& work) {
-    backend.for_tiles(tasks, work);
+ParallelFor tiles_of(kernels::Backend<float>& host) {
+  return [&host](std::int64_t tasks, const std::function<void(int, std::int64_t)>& work) {
+    host.for_tiles(tasks, work);
   };
+}
+
+std::unique_ptr<kernels::Sweeps<float>> sweeps_of(const TrainSettings& settings,
+                                                  kernels::Device& device) {
+  return device.make_sweeps(settings.config, {.training = !settings.memory_only});
 }
 
 LargestBatch largest_batch(const TrainSettings& settings,
@@ -49,13 +54,13 @@ Window Trainer::draw(const WindowId& id, std::int64_t segment_length) {
   return memory_ ? memory_->draw(sampler_, id, segment_length) : sampler_.draw(id, segment_length);
 }
 
-Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store,
-                 kernels::Backend<float>& backend, TrainState state, int keep_every)
+Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Device& device,
+                 TrainState state, int keep_every)
     : settings_(settings),
-      parallel_(tiles_of(backend)),
+      parallel_(tiles_of(device.host())),
       sampler_(store, settings.reverse_complement),
-      encoder_(settings.config, backend, /*training=*/!settings.memory_only),
-      optimizer_(settings, encoder_.table(), backend),
+      encoder_(device.host(), sweeps_of(settings, device)),
+      optimizer_(settings, encoder_.table(), device.host()),
       batch_(store),
       state_(std::move(state)) {
   const auto size = static_cast<std::size_t>(encoder_.table().total);
@@ -165,32 +170,30 @@ std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeSt
 }
 
 MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore& training,
-                                const GenomeStore& validation, kernels::Backend<float>& backend,
+                                const GenomeStore& validation, kernels::Device& device,
                                 std::int64_t limit) {
-  EncoderMemory encoder{.config = settings.config,
-                        .training = !settings.memory_only,
-                        .workers = backend.workers(),
-                        .block = backend.preferred_block_rows(block_row_bytes(settings.config))};
+  kernels::Backend<float>& host = device.host();
+  Encoder<float> encoder(host, sweeps_of(settings, device));
   const LargestBatch largest = largest_batch(settings, {&training, &validation});
   // Parameters, two moments and the model that training starts from, the gradient in double, the
   // average; of a row its token, and of each that is chosen 10 bytes, in lists that grow by
   // doubling, and four log-probabilities.
-  const ParameterTable table(settings.config);
+  const ParameterTable& table = encoder.table();
   const std::int64_t slabs = 4 * 4 + 8 + (settings.average > 0 ? 4 : 0);
   const double rate = settings.mask.every > 0 ? 1.0 / static_cast<double>(settings.mask.every)
                                               : std::min(1.0, 1.1 * settings.mask.rate);
   const std::int64_t rest =
       table.total * slabs + 2 * largest.rows +
       static_cast<std::int64_t>(rate * static_cast<double>(largest.rows) * (2 * 10 + 4 * 4)) +
-      static_cast<std::int64_t>(
-          TrainingMemory::memory_needed(settings, training, backend.workers())) +
-      Optimizer::memory_needed(settings, table, backend);
+      static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training, host.workers())) +
+      Optimizer::memory_needed(settings, table, host);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
-    encoder.keep_every = k;
+    encoder.keep_every(k);
     const std::int64_t bytes =
-        static_cast<std::int64_t>(encoder.ready() +
-                                  encoder.pass(largest.rows, largest.contexts, largest.contexts)) +
+        static_cast<std::int64_t>(
+            encoder.ready_memory().host +
+            encoder.pass_memory(largest.rows, largest.contexts, largest.contexts).host) +
         rest;
     if (k == 1 || bytes < least.bytes) least = {k, bytes};
     if (bytes <= limit) break;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "data/genome_store.hpp"
-#include "kernels/backend.hpp"
+#include "kernels/devices.hpp"
 #include "nn/encoder.hpp"
 #include "train/batch.hpp"
 #include "train/checkpoint.hpp"
@@ -33,7 +33,7 @@ class Trainer {
  public:
   // All references must outlive the trainer. state.parameters has the size of the model's slab;
   // empty moments start at zero, an empty average at the parameters.
-  Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Backend<float>& backend,
+  Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Device& device,
           TrainState state, int keep_every = 1);
 
   // Step state().step + 1. Throws Error(kNumeric), the state then being useless, when loss,
@@ -55,7 +55,7 @@ class Trainer {
   // For the largest micro-batch and validation, beside what the process has: the least
   // recomputation that needs at most `limit` bytes, or, if none does, the least need.
   static MemoryPlan plan_memory(const TrainSettings& settings, const GenomeStore& training,
-                                const GenomeStore& validation, kernels::Backend<float>& backend,
+                                const GenomeStore& validation, kernels::Device& device,
                                 std::int64_t limit);
 
  private:
@@ -64,7 +64,7 @@ class Trainer {
   void average();
 
   const TrainSettings& settings_;
-  const ParallelFor parallel_;  // over the tiles of the backend
+  const ParallelFor parallel_;  // on the threads of the host
   WindowSampler sampler_;
   Encoder<float> encoder_;
   Optimizer optimizer_;

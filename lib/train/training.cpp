@@ -40,7 +40,7 @@ void fill_provenance(const TrainingRun& run, const SettingTexts& texts, const Tr
 
 }  // namespace
 
-bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Model& model) {
+bool run_training(const TrainingRun& run, kernels::Device& device, Model& model) {
   const TrainSettings& settings = run.settings;
   SettingTexts texts = setting_texts(settings);
   texts["training-data"] = "sha256:" + run.training->digest();
@@ -58,7 +58,7 @@ bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Mode
   }
   std::int64_t saved_step = start.step;
   TrainLog log(run.log, start.step);
-  Trainer trainer(settings, *run.training, backend, std::move(start), run.keep_every);
+  Trainer trainer(settings, *run.training, device, std::move(start), run.keep_every);
 
   std::int64_t asked = 0;  // positions
   while (trainer.state().step < settings.steps()) {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "data/genome_store.hpp"
-#include "kernels/backend.hpp"
+#include "kernels/devices.hpp"
 #include "m5/model.hpp"
 #include "train/settings.hpp"
 #include "train/train_log.hpp"
@@ -36,6 +36,6 @@ struct TrainingRun {
 // once the caller has saved a finished model it may remove it. Throws Error(kNumeric) saying at
 // which step the run blew up and which checkpoint is left, Error(kInput) when a whole run had no
 // base to ask about.
-bool run_training(const TrainingRun& run, kernels::Backend<float>& backend, Model& model);
+bool run_training(const TrainingRun& run, kernels::Device& device, Model& model);
 
 }  // namespace m5

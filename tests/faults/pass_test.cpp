@@ -35,7 +35,11 @@ constexpr Pass kPasses[] = {Pass::kScore, Pass::kEmbed, Pass::kTrain};
 // Local convolutions before one layer, none before the other, and groups of layers in training.
 struct Work {
   explicit Work(kernels::Backend<float>& backend, Pass p)
-      : pass(p), encoder(config, backend, p == Pass::kTrain, 128, p == Pass::kEmbed) {
+      : pass(p),
+        encoder(backend,
+                kernels::make_tiled_sweeps<float>(
+                    backend, config,
+                    {.training = p == Pass::kTrain, .bf16_residual = p == Pass::kEmbed}, 128)) {
     encoder.keep_every(2);
   }
   void operator()() {
@@ -84,6 +88,7 @@ TEST(Faults, AnyOperationMayThrow) {
     for (int threads = 1; threads <= 4; ++threads) {
       IdleBackend backend(threads);
       Work work(backend, pass);
+      work();  // which takes what lives as long as the encoder
       backend.fail_at(0);
       work();
       const std::int64_t calls = backend.calls();

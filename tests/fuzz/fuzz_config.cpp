@@ -1,7 +1,7 @@
 // Configurations of models: what is accepted is within its ranges, and written and read again the
 // same.
-#include "m5/config.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/config.hpp"
 #include "tests/fuzz/fuzz_input.hpp"
 
 using namespace m5;

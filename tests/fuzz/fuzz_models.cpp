@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "io/safetensors.hpp"
-#include "m5/model.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/model.hpp"
 #include "tests/fuzz/fuzz_input.hpp"
 #include "train/checkpoint.hpp"
 

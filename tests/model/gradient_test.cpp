@@ -113,6 +113,31 @@ TEST(ModelGradient, OfTheMemoryAlone) {
   }
 }
 
+// Of many short windows, of which several may share the work of a thread.
+TEST(ModelGradient, OfTheMemoryAloneWhateverTheThreads) {
+  const ModelConfig config = with_memory(tiny_config(16, 1, 2));
+  const std::vector<double> parameters = random_parameters(config, 28);
+  std::vector<std::vector<Token>> windows;
+  std::vector<TokenView> batch;
+  for (unsigned i = 0; i < 40; ++i) windows.push_back(random_tokens(60 + i, 100 + i));
+  for (const auto& w : windows) {
+    batch.push_back(view(w, false, static_cast<std::int64_t>(batch.size())));
+  }
+  const Objective objective = some_objective(TestModel<float>::row_count(batch));
+  std::vector<double> expected(parameters.size());
+  for (const int threads : {1, 2, 3, 5}) {
+    for (const int block_rows : {128, 512}) {
+      TestModel<float> model(config, parameters, kernels::make_cpu_backend({.threads = threads}),
+                             false, block_rows);
+      std::vector<double> gradient(parameters.size());
+      model.encoder.memory_gradient(batch, objective, 0.5, gradient.data(), some_counts);
+      if (threads == 1 && block_rows == 128) expected = gradient;
+      EXPECT_EQ(gradient, expected) << threads << " threads, " << block_rows << " rows";
+    }
+  }
+  EXPECT_NE(expected, std::vector<double>(parameters.size()));
+}
+
 // Fresh mixing weights, and a memory that is off, leave the encoder's bytes as they are.
 TEST(ModelGradient, MemoryThatIsOffChangesNothing) {
   const auto a = random_tokens(300, 26);
@@ -190,15 +215,16 @@ TEST(ModelGradient, DoesNotDependOnWhatIsKept) {
 TEST(ModelGradient, MemoryOfWhatIsKept) {
   const ModelConfig config = tiny_config(16, 9, 2);
   const auto backend = kernels::make_cpu_backend({.threads = 1});
-  Encoder<float> encoder(config, *backend, true);
+  Encoder<float> encoder(*backend,
+                         kernels::make_tiled_sweeps(*backend, config, {.training = true}));
   const std::int64_t rows = 1'000'000, stream = rows * config.dim * 4;
   encoder.keep_every(1);
-  const auto all = static_cast<std::int64_t>(encoder.memory_needed(rows, 1));
+  const auto all = static_cast<std::int64_t>(encoder.pass_memory(rows, 1, 1).host);
   const std::vector<std::pair<int, int>> kept = {{2, 5 + 1}, {3, 3 + 2}, {4, 3 + 3}, {9, 1 + 8}};
   for (const auto& [k, streams] : kept) {
     encoder.keep_every(k);
     // Large buffers lie in huge pages.
-    EXPECT_NEAR(static_cast<double>(encoder.memory_needed(rows, 1)),
+    EXPECT_NEAR(static_cast<double>(encoder.pass_memory(rows, 1, 1).host),
                 static_cast<double>(all - (9 - streams) * stream), 9.0 * (1 << 21))
         << "k = " << k;
   }

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backend.hpp"
+#include "kernels/tiled/make_tiled_sweeps.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
 #include "nn/encoder.hpp"
@@ -78,7 +78,9 @@ struct TestModel {
             std::unique_ptr<kernels::Backend<T>> b, bool training = false, int block_rows = 0,
             bool bf16_residual = false)
       : backend(std::move(b)),
-        encoder(config, *backend, training, block_rows, bf16_residual),
+        encoder(*backend, kernels::make_tiled_sweeps(
+                              *backend, config,
+                              {.training = training, .bf16_residual = bf16_residual}, block_rows)),
         dim(config.dim) {
     set(parameters);
   }

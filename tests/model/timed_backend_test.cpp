@@ -20,7 +20,7 @@ struct Results {
 Results results(kernels::Backend<float>& backend) {
   const ModelConfig config = tiny_config(16, 2, 4, {{5, 2}, {0, 1}});
   const std::vector<double> values = random_parameters(config, 1);
-  Encoder<float> encoder(config, backend, true);
+  Encoder<float> encoder(backend, kernels::make_tiled_sweeps(backend, config, {.training = true}));
   encoder.set_parameters(std::vector<float>(values.begin(), values.end()).data());
   const std::vector<Token> tokens = random_tokens(5000, 2);
   const std::vector<TokenView> batch = {view(tokens, false)};

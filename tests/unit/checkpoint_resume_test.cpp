@@ -78,12 +78,12 @@ class TrainingTest : public testing::Test {
   // Runs to the end, or until after step `stop_after`. Gives the parameters, the model's provenance
   // going to provenance_.
   std::vector<float> train(int threads = 1, std::int64_t stop_after = -1) {
-    const auto backend = kernels::make_cpu_backend({.threads = threads});
+    const auto device = kernels::make_device({.threads = threads});
     Model model = initial_model(run_.settings.config, run_.settings.seed);
     std::int64_t step = 0;
     run_.report = [&](const StepRow& row) { step = row.step; };
     run_.stop = [&] { return step == stop_after; };
-    complete_ = run_training(run_, *backend, model);
+    complete_ = run_training(run_, *device, model);
     provenance_ = model.provenance;
     return model.parameters;
   }
@@ -111,11 +111,11 @@ class TrainingTest : public testing::Test {
 
 TEST_F(TrainingTest, LossFallsAndTheLogSaysSo) {
   std::vector<double> losses;
-  const auto backend = kernels::make_cpu_backend({.threads = 2});
+  const auto device = kernels::make_device({.threads = 2});
   Model model = initial_model(run_.settings.config, 1);
   run_.settings.curriculum = {{128, 60}};
   run_.report = [&](const StepRow& row) { losses.push_back(mean_nll(row.training)); };
-  ASSERT_TRUE(run_training(run_, *backend, model));
+  ASSERT_TRUE(run_training(run_, *device, model));
   ASSERT_EQ(losses.size(), 60u);
   EXPECT_GT(losses[0], 1.3);  // a fresh model knows no better than to guess: ln 4 = 1.39
   // Nine in ten bases follow from the position modulo 3.
@@ -160,13 +160,13 @@ TEST_F(TrainingTest, AKilledRunContinuesFromItsLastCheckpoint) {
   const std::string straight_log = log();
   // Dies in step 11: the last checkpoint is that of step 8, the log has rows up to step 10.
   run_.resume = false;
-  const auto backend = kernels::make_cpu_backend({.threads = 1});
+  const auto device = kernels::make_device({.threads = 1});
   Model model = initial_model(run_.settings.config, run_.settings.seed);
   run_.stop = nullptr;
   run_.report = [](const StepRow& row) {
     if (row.step == 10) throw std::runtime_error("killed");
   };
-  EXPECT_THROW(run_training(run_, *backend, model), std::runtime_error);
+  EXPECT_THROW(run_training(run_, *device, model), std::runtime_error);
   EXPECT_NE(log().find("\n10\t"), std::string::npos);
   run_.resume = true;
   EXPECT_EQ(train(), straight);
@@ -237,10 +237,10 @@ TEST_F(TrainingTest, AccumulatedMicroBatchesAreOneBatch) {
   const auto step = [&](std::int64_t batch_tokens, std::int64_t accumulate, int steps) {
     for (Stage& stage : run_.settings.curriculum) stage.batch_tokens = batch_tokens;
     run_.settings.accumulate = accumulate;
-    const auto backend = kernels::make_cpu_backend({.threads = 1});
+    const auto device = kernels::make_device({.threads = 1});
     TrainState state;
     state.parameters = initial_model(run_.settings.config, 1).parameters;
-    Trainer trainer(run_.settings, store_, *backend, state);
+    Trainer trainer(run_.settings, store_, *device, state);
     StepResult result;
     for (int i = 0; i < steps; ++i) result = trainer.step();
     return result;
@@ -304,10 +304,10 @@ TEST_F(TrainingTest, DivergenceKeepsTheLastGoodCheckpoint) {
 TEST_F(TrainingTest, ValidationIsTheSameForEverySeedAndOrderOfRuns) {
   const auto validate = [&](std::uint64_t seed, std::int64_t batch_tokens) {
     run_.settings.seed = seed;
-    const auto backend = kernels::make_cpu_backend({.threads = 1});
+    const auto device = kernels::make_device({.threads = 1});
     TrainState state;
     state.parameters = initial_model(run_.settings.config, 1).parameters;
-    Trainer trainer(run_.settings, store_, *backend, state);
+    Trainer trainer(run_.settings, store_, *device, state);
     return trainer.validate(validation_, {64, 1, batch_tokens}, 640);
   };
   const ObjectiveResult one = validate(1, 64), other = validate(2, 10000);
@@ -320,10 +320,10 @@ TEST_F(TrainingTest, ValidationIsTheSameForEverySeedAndOrderOfRuns) {
 // The model is the average of the parameters of all steps, and so is what is validated.
 TEST_F(TrainingTest, TheModelIsTheAverageOfTheWeights) {
   run_.settings.average = 0.8;
-  const auto backend = kernels::make_cpu_backend({.threads = 1});
+  const auto device = kernels::make_device({.threads = 1});
   TrainState state;
   state.parameters = initial_model(run_.settings.config, run_.settings.seed).parameters;
-  Trainer trainer(run_.settings, store_, *backend, state);
+  Trainer trainer(run_.settings, store_, *device, state);
   std::vector<double> mean(state.parameters.begin(), state.parameters.end());
   const Stage stage{64, 1, 256};
   for (int t = 1; t <= 20; ++t) {
@@ -343,7 +343,7 @@ TEST_F(TrainingTest, TheModelIsTheAverageOfTheWeights) {
   EXPECT_EQ(train(), trainer.state().parameters);
   TrainState averaged;
   averaged.parameters = model;
-  Trainer other(run_.settings, store_, *backend, averaged);
+  Trainer other(run_.settings, store_, *device, averaged);
   EXPECT_EQ(trainer.validate(validation_, stage, 500).nll,
             other.validate(validation_, stage, 500).nll);
 }

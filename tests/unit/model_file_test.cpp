@@ -7,8 +7,8 @@
 
 #include "base/random.hpp"
 #include "base/sha256.hpp"
-#include "m5/model.hpp"
 #include "kernels/parameters.hpp"
+#include "m5/model.hpp"
 #include "tests/unit/temp_dir.hpp"
 #include "tests/unit/whole_file.hpp"
 

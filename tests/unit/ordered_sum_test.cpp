@@ -1,5 +1,5 @@
 // Sums over tiles: in order, with a bound on the parts, and without a deadlock when a tile throws.
-#include "nn/ordered_sum.hpp"
+#include "kernels/tiled/ordered_sum.hpp"
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@
 
 #include "base/thread_pool.hpp"
 
-namespace m5 {
+namespace m5::kernels {
 namespace {
 
 constexpr std::int64_t kPart = 5;
@@ -138,4 +138,4 @@ TEST(OrderedSum, ATotalThatCannotBeTakenEndsTheRun) {
 }
 
 }  // namespace
-}  // namespace m5
+}  // namespace m5::kernels

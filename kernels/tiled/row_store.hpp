@@ -7,19 +7,19 @@
 
 #include "kernels/backend.hpp"
 
-namespace m5 {
+namespace m5::kernels {
 
 template <class T>
 class RowStore {
  public:
   RowStore() = default;
-  RowStore(kernels::Backend<T>& backend, std::int64_t rows, std::int64_t dim, bool bf16)
+  RowStore(Backend<T>& backend, std::int64_t rows, std::int64_t dim, bool bf16)
       : backend_(&backend), dim_(dim) {
     const auto count = static_cast<std::size_t>(rows * dim);
     if (bf16) {
-      narrow_ = kernels::Buffer<T, std::uint16_t>(backend, count);
+      narrow_ = Buffer<T, std::uint16_t>(backend, count);
     } else {
-      wide_ = kernels::Buffer<T>(backend, count);
+      wide_ = Buffer<T>(backend, count);
     }
   }
 
@@ -53,10 +53,10 @@ class RowStore {
   const T* data() const { return wide_.data(); }
 
  private:
-  kernels::Backend<T>* backend_ = nullptr;
+  Backend<T>* backend_ = nullptr;
   std::int64_t dim_ = 0;
-  kernels::Buffer<T> wide_;
-  kernels::Buffer<T, std::uint16_t> narrow_;
+  Buffer<T> wide_;
+  Buffer<T, std::uint16_t> narrow_;
 };
 
-}  // namespace m5
+}  // namespace m5::kernels

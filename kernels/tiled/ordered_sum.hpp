@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace m5 {
+namespace m5::kernels {
 
 class TileSum {
  public:
@@ -112,4 +112,4 @@ class OrderedSum : public TileSum {
   std::vector<Part> free_;     // has room for all
 };
 
-}  // namespace m5
+}  // namespace m5::kernels

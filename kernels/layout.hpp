@@ -10,7 +10,15 @@
 #include "kernels/backend.hpp"
 #include "m5/tokens.hpp"
 
-namespace m5 {
+namespace m5::kernels {
+
+// Position in [0, length) of an unwrapped one, or -1 outside a linear sequence.
+inline std::int64_t wrap(const TokenView& sequence, std::int64_t position) {
+  if (position >= 0 && position < sequence.length) return position;
+  if (!sequence.circular) return -1;
+  position %= sequence.length;
+  return position < 0 ? position + sequence.length : position;
+}
 
 // Rows of one sequence in one tile. The unit of every sum over a context.
 struct Piece {
@@ -68,8 +76,8 @@ struct Layout {
  private:
   void add_sequence(std::int64_t s, const TokenView& sequence, bool packed) {
     first_piece.push_back(static_cast<std::int64_t>(pieces.size()));
-    for (std::int64_t offset = 0; offset < sequence.length; offset += kernels::kTileRows) {
-      const auto n = static_cast<int>(std::min(kernels::kTileRows, sequence.length - offset));
+    for (std::int64_t offset = 0; offset < sequence.length; offset += kTileRows) {
+      const auto n = static_cast<int>(std::min(kTileRows, sequence.length - offset));
       const auto at = static_cast<std::int64_t>(pieces.size());
       pieces.push_back({s, offset, rows + offset, n, sequence.context, false});
       if (packed) {
@@ -107,7 +115,7 @@ class TileBlocks {
     parts.clear();
     while (piece_ < tile_.end_piece) {
       const int left = layout_.piece(piece_).rows - offset_, room = limit_ - n;
-      const int take = left <= room ? left : room / kernels::kRunRows * kernels::kRunRows;
+      const int take = left <= room ? left : room / kRunRows * kRunRows;
       if (take == 0) break;
       parts.push_back({piece_, n, take, offset_});
       n += take;
@@ -130,4 +138,4 @@ class TileBlocks {
   int offset_ = 0;
 };
 
-}  // namespace m5
+}  // namespace m5::kernels

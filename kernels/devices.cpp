@@ -1,0 +1,44 @@
+#include "kernels/devices.hpp"
+
+#include <utility>
+
+#include "kernels/tiled/make_tiled_sweeps.hpp"
+#include "m5/error.hpp"
+
+namespace m5::kernels {
+
+namespace {
+
+// The host itself, by the operations of a backend.
+class Host final : public Device {
+ public:
+  Host(std::unique_ptr<Backend<float>> backend, int block_rows)
+      : backend_(std::move(backend)), block_rows_(block_rows) {}
+  std::string name() const override { return backend_->name(); }
+  Backend<float>& host() override { return *backend_; }
+  std::unique_ptr<Sweeps<float>> make_sweeps(const ModelConfig& config,
+                                             const SweepOptions& options) override {
+    return make_tiled_sweeps(*backend_, config, options, block_rows_);
+  }
+
+ private:
+  const std::unique_ptr<Backend<float>> backend_;
+  const int block_rows_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_device(const DeviceOptions& o) {
+  if (o.name == "ref") return std::make_unique<Host>(make_ref_backend<float>(), o.block_rows);
+  if (o.name == "cuda") {
+    throw Error(ErrorKind::kResource,
+                "device cuda: this m5 was built without CUDA; use cpu or auto");
+  }
+  if (o.name != "cpu" && o.name != "auto") {
+    throw Error(ErrorKind::kUsage, "device '" + o.name + "' is not known: cpu, cuda, auto or ref");
+  }
+  return std::make_unique<Host>(make_cpu_backend({.threads = o.threads, .bf16 = o.bf16}),
+                                o.block_rows);
+}
+
+}  // namespace m5::kernels
