@@ -14,8 +14,10 @@
 //   in == out works in place; in inference there is one stage, and all of them do.
 // - A result depends on the parameters, the sequences of its own context and the options alone: not
 //   on threads, block size, or other contexts in the batch. Two runs on one device give the same
-//   bits. Sums over rows are in T over at most kRunRows rows of a piece (states) or kTileRows
-//   (gradients of parameters), or the like, then in double, in an order that is fixed.
+//   bits. S_l and dS_l are summed in T over at most kRunRows rows, in double over a piece of a
+//   sequence (kTileRows), in the order of the pieces over a slab of kSlabPieces pieces of the
+//   context, and slabs in their order. Gradients of parameters are summed in T over parts that the
+//   device chooses, then in double, in an order that is fixed.
 // - What throws ends the pass, which is only destroyed then; the sweeps go on.
 //
 // T is float for devices; the tiled sweeps on the `ref` backend also come in double.
@@ -32,6 +34,8 @@
 #include "m5/tokens.hpp"
 
 namespace m5::kernels {
+
+inline constexpr std::int64_t kSlabPieces = 64;  // 131,072 rows of a long sequence
 
 // The attention of every layer of a model.
 AttentionShape attention_shape(const ModelConfig& config);

@@ -30,7 +30,7 @@ Bytes TiledSweeps<T>::ready_memory() const {
     window_row *= 2;
   }
   const std::int64_t worker = row * block + window_row * (block + 2 * halo);
-  const std::int64_t states = 2 * shape.state_size();  // of contexts within one tile
+  const std::int64_t states = 3 * shape.state_size();  // of contexts within one tile
   // Values of kRunRows rows in the attention kernels.
   const std::int64_t scratch = kRunRows * (dv + 1) * heads + c.features() * 64;
   return {.host = bytes(this->table().total, sizeof(T)) +
@@ -64,7 +64,7 @@ Bytes TiledSweeps<T>::pass_memory(const PassSize& size) const {
          (sizeof(Piece) + sizeof(Tile) + 2 * sizeof(std::int64_t));
   // Parts of the sums over tiles (OrderedSum), as many as there can be at a time.
   const std::int64_t parts = std::min(2 * workers, pieces);
-  sum += static_cast<std::uint64_t>((parts + 1) * state) * sizeof(double);
+  sum += static_cast<std::uint64_t>((parts + 2) * state) * sizeof(double);
   // Operands that workers convert, as many as have a block.
   if (!options.training) {
     const std::int64_t busy = std::min(workers, pieces);

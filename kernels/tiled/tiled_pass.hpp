@@ -105,7 +105,7 @@ class TiledPass final : public Pass<T> {
   std::vector<Buffer<T>> states_;  // [contexts][F][C][H], scaled; in inference of two layers
   Buffer<T> halos_;  // [pieces][2][halo][d], normed, for the coming convolution; inference only
   int halo_stride_ = 0;
-  std::vector<double> total_;  // of the context that is being summed
+  SlabSum total_;  // of the context that is being summed
   // Backward.
   Buffer<T> dx_, dx_other_;  // [rows][d]
   Buffer<T> d_states_;       // [contexts][F][C][H]
@@ -129,7 +129,7 @@ class TiledPass<T>::TileStates {
       const auto size = static_cast<std::size_t>(pass_.state_size_);
       w_.state_part.assign(size, 0.0);
       if (part.piece == tile_.first_piece || pass_.layout_.piece(part.piece - 1).last_of_context) {
-        w_.state_total.assign(size, 0.0);
+        w_.state_total.begin(pass_.state_size_);
       }
     }
     return w_.state_part.data();
@@ -142,9 +142,9 @@ class TiledPass<T>::TileStates {
       sum_->end_part(tile_.shared, std::move(part_));
       return;
     }
-    for (std::size_t i = 0; i < w_.state_part.size(); ++i) w_.state_total[i] += w_.state_part[i];
+    w_.state_total.add(w_.state_part.data());
     if (!piece.last_of_context) return;
-    pass_.backend_.attention_scale(pass_.shape_, w_.state_total.data(),
+    pass_.backend_.attention_scale(pass_.shape_, w_.state_total.end(),
                                    pass_.state_of(l_, piece.context));
   }
 

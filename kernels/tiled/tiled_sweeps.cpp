@@ -144,7 +144,7 @@ TiledPass<T>::TiledPass(TiledSweeps<T>& sweeps, std::span<const TokenView> batch
   for (int s = 0; s < kept_states; ++s) {
     states_.emplace_back(backend_, static_cast<std::size_t>(layout_.contexts * state_size_));
   }
-  total_.assign(static_cast<std::size_t>(state_size_), 0.0);
+  total_.begin(state_size_);
 }
 
 template <class T>
@@ -155,10 +155,10 @@ std::unique_ptr<OrderedSum<double>> TiledPass<T>::sum_states(
       [this, destination = std::move(destination)](std::int64_t shared, const double* part) {
         const Piece& piece = layout_.piece(
             layout_.tile(layout_.shared_tiles[static_cast<std::size_t>(shared)]).first_piece);
-        for (std::size_t i = 0; i < total_.size(); ++i) total_[i] += part[i];
+        total_.add(part);
         if (!piece.last_of_context) return;
-        backend_.attention_scale(shape_, total_.data(), destination(piece.context));
-        std::fill(total_.begin(), total_.end(), 0.0);
+        backend_.attention_scale(shape_, total_.end(), destination(piece.context));
+        total_.begin(state_size_);
       });
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/tiled/make_tiled_sweeps.hpp"
+#include "kernels/tiled/slab_sum.hpp"
 
 namespace m5::kernels {
 
@@ -38,22 +39,23 @@ struct Workspace {
   Buffer<T> up;      // [ff] after gelu
   Buffer<T> window;  // [d], block + 2 halo rows: normed input of the local convolution
   // Training only.
-  Buffer<T> d_logits;         // [4]
-  Buffer<T> a;                // [d] residual stream between attention and feed-forward
-  Buffer<T> h2;               // [d] normed a
-  Buffer<T> q_raw;            // [4H] before bounding
-  Buffer<T> kv_raw;           // [(4+dv)H]
-  Buffer<T> up_raw;           // [ff] before gelu
-  Buffer<T> dx, dh;           // [d]
-  Buffer<T> d_o;              // [dv H]
-  Buffer<T> du;               // [(dv+1) H]
-  Buffer<T> dq;               // [4H]
-  Buffer<T> dkv;              // [(4+dv)H]
-  Buffer<T> d_up;             // [ff]
-  Buffer<T> d_window;         // [d], block + 2 halo rows
-  std::vector<Token> tokens;  // block + 2w
-  std::vector<double> state_part, state_total;  // [F][C][H], of contexts within one tile
-  std::int64_t window_rows = 0;                 // rows of the part that window holds
+  Buffer<T> d_logits;              // [4]
+  Buffer<T> a;                     // [d] residual stream between attention and feed-forward
+  Buffer<T> h2;                    // [d] normed a
+  Buffer<T> q_raw;                 // [4H] before bounding
+  Buffer<T> kv_raw;                // [(4+dv)H]
+  Buffer<T> up_raw;                // [ff] before gelu
+  Buffer<T> dx, dh;                // [d]
+  Buffer<T> d_o;                   // [dv H]
+  Buffer<T> du;                    // [(dv+1) H]
+  Buffer<T> dq;                    // [4H]
+  Buffer<T> dkv;                   // [(4+dv)H]
+  Buffer<T> d_up;                  // [ff]
+  Buffer<T> d_window;              // [d], block + 2 halo rows
+  std::vector<Token> tokens;       // block + 2w
+  std::vector<double> state_part;  // [F][C][H], of a piece within one tile
+  SlabSum state_total;             // of its context
+  std::int64_t window_rows = 0;    // rows of the part that window holds
 };
 
 template <class T>
