@@ -1,0 +1,206 @@
+// Backward sweeps, mirroring forward.cu. All but the stages and the states is computed again for
+// each chunk. Gradients of parameters are sums in fp32 on the device (of products) or of partial
+// sums in double, downloaded once a pass.
+#include <algorithm>
+
+#include "kernels/cuda/sweeps.hpp"
+
+namespace m5::kernels::cuda {
+
+// gradient[offset ..] += the partial sums, in order.
+template <class E>
+void CudaPass<E>::add_sums(std::int64_t parts, std::int64_t count, const float* partial,
+                           std::int64_t offset) {
+  add_parts(device_, parts, count, partial, s_.gradient(offset), true);
+}
+
+// query_half and feed_forward up to its second product, keeping what backward needs.
+template <class E>
+void CudaPass<E>::recompute(int layer, const Rows& rows, const E* x) {
+  const LayerOffsets& at = s_.at(layer);
+  query_half(layer, rows, x, w_.a.data(), true);
+  norm(device_, rows.n(), dim(), s_.epsilon(), w_.a.data(), s_.parameter(at.ff_norm),
+       w_.h2.data(), nullptr);
+  products_.forward_gelu(rows.n(), dim(), s_.config().ff_dim, w_.h2.data(),
+                         s_.operand(at.up_weight), s_.operand(at.up_bias), w_.keep.data(),
+                         w_.up.data());
+}
+
+// dx: in, gradient of the layer's output; out, of its input by way of the query half. The gradient
+// of the state is added to d_states_.
+template <class E>
+void CudaPass<E>::layer_backward(int layer, const Rows& rows, const E* x, E* dx) {
+  const LayerOffsets& at = s_.at(layer);
+  const std::int64_t n = rows.n(), parts = sum_parts(n), d = dim();
+  const int ff = s_.config().ff_dim, queries = s_.query_columns();
+  float* partial = w_.partial.data();
+  // Feed-forward: out = a + W_2 gelu(W_1 norm(a) + b_1) + b_2.
+  products_.backward_weight(n, ff, dim(), w_.up.data(), dx, s_.gradient(at.down_weight));
+  products_.backward_input(n, ff, dim(), dx, s_.operand(at.down_weight), w_.keep.data(),
+                           w_.d_up.data());
+  products_.backward_weight(n, dim(), ff, w_.h2.data(), w_.d_up.data(), s_.gradient(at.up_weight));
+  column_sums(device_, n, ff, w_.d_up.data(), partial);
+  add_sums(parts, ff, partial, at.up_bias);
+  products_.backward_input(n, dim(), ff, w_.d_up.data(), s_.operand(at.up_weight),
+                           static_cast<const E*>(nullptr), w_.dh.data());
+  const NormSums sums{partial, partial + parts * d, partial + 2 * parts * d};
+  norm_backward(device_, n, dim(), s_.epsilon(), w_.a.data(), s_.parameter(at.ff_norm),
+                w_.dh.data(), dx, dx, sums);
+  add_sums(parts, d, sums.gain, at.ff_norm);
+  add_sums(parts, d, sums.before, at.down_bias);
+  // Query half: a = x + W_o o + b_o.
+  add_sums(parts, d, sums.after, at.output_bias);
+  products_.backward_weight(n, dim(), dim(), w_.o.data(), dx, s_.gradient(at.output_weight));
+  products_.backward_input(n, dim(), dim(), dx, s_.operand(at.output_weight),
+                           static_cast<const E*>(nullptr), w_.d_o.data());
+  query_backward_rows(layer, rows);
+  products_.backward_weight(n, dim(), queries, w_.h.data(), w_.dz.data(), s_.gradient(at.query));
+  products_.backward_input(n, dim(), queries, w_.dz.data(), s_.operand(at.query),
+                           static_cast<const E*>(nullptr), w_.dh.data());
+  norm_backward(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.dh.data(),
+                dx, dx, NormSums{partial, nullptr, nullptr});
+  add_sums(parts, d, partial, at.attention_norm);
+}
+
+// From d_o: the queries' gradient in dz, and what the rows add to the gradient of the state.
+template <class E>
+void CudaPass<E>::query_backward_rows(int layer, const Rows& rows) {
+  const AttentionSize& size = s_.attention_;
+  cuda::query_backward(device_, size, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
+                       w_.weight.data(), w_.d_o.data(), w_.dz.data(), w_.du.data());
+  accumulate(device_, size, rows.pieces(), w_.z.data(), s_.query_columns(), w_.du.data(),
+             std::int64_t{size.value_dim + 1} * size.heads, false, w_.partial.data());
+  reduce_states(device_, size, rows.cut->spans(*rows.chunk), rows.chunk->spans, w_.partial.data(),
+                s_.weights_.data(), totals_.data(), d_states_.data());
+}
+
+// --- sweeps
+
+// The last layer's query half forward, head, loss, and back again: only the rows asked for have a
+// gradient there.
+template <class E>
+void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, float* log_probs,
+                                const LossRows<float>& loss, double* gradient) {
+  const int last = s_.config().layers - 1;
+  const ParameterTable& table = s_.table();
+  const LayerOffsets& at = s_.at(last);
+  const HeadParameters head = head_parameters();
+  const auto rest = static_cast<std::size_t>(table.total - table.encoder);
+  host_gradient_ = gradient;
+  device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
+  device_.clear(s_.head_sums_.data(), s_.head_sums_.bytes());
+  device_.clear(dx_.data(), dx_.bytes());
+  device_.clear(d_states_.data(), d_states_.bytes());  // contexts that no row asks
+
+  const DeviceCut asked(device_, batch_.cut_rows(rows, s_.setup_.chunk_rows));
+  std::vector<float> d_logits;
+  for_chunks(asked, [&](const Rows& chunk) {
+    const std::int64_t n = chunk.n(), first = chunk.chunk->row, parts = sum_parts(n);
+    gather_asked(in, rows, chunk);
+    recompute(last, chunk, w_.x.data());
+    products_.template forward<E, E>(n, s_.config().ff_dim, dim(), w_.up.data(),
+                                     s_.operand(at.down_weight), s_.operand(at.down_bias),
+                                     w_.a.data(), w_.out.data());
+    cuda::head(device_, head, n, w_.out.data(), w_.log_probs.data(), w_.inverse.data());
+    float* out = log_probs + first * 4;
+    device_.download(out, w_.log_probs.data(), static_cast<std::size_t>(n) * 4 * sizeof(float));
+
+    d_logits.resize(static_cast<std::size_t>(n) * 4);
+    const auto blocks = static_cast<std::size_t>(ceil_div(n, kBlockRows));
+    std::vector<float> d_rest(blocks * rest, 0.0f);
+    for_blocks(n, [&](int worker, std::int64_t row, int count) {
+      loss(worker, first + row, count, out + row * 4, d_logits.data() + row * 4,
+           d_rest.data() + static_cast<std::size_t>(row / kBlockRows) * rest);
+    });
+    for (std::size_t i = 0; i < blocks * rest; ++i) {
+      gradient[static_cast<std::size_t>(table.encoder) + i % rest] +=
+          static_cast<double>(d_rest[i]);
+    }
+    for (std::size_t i = 0; i < d_logits.size(); ++i) {
+      gradient[static_cast<std::size_t>(table.head_bias) + i % 4] +=
+          static_cast<double>(d_logits[i]);
+    }
+    device_.upload(w_.d_logits.data(), d_logits.data(), d_logits.size() * sizeof(float));
+    cuda::head_backward(device_, head, n, w_.out.data(), w_.inverse.data(), w_.d_logits.data(),
+                        w_.dx.data(), w_.partial.data());
+    add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data(), true);
+    layer_backward(last, chunk, w_.x.data(), w_.dx.data());
+    scatter(device_, n, dim(), w_.rows.data(), w_.dx.data(), dx_.data());
+  });
+  head_gradients(device_, head, s_.head_sums_.data(), s_.gradient(table.head_weight),
+                 s_.gradient(table.final_norm));
+  device_.finish();
+}
+
+template <class E>
+void CudaPass<E>::query_backward(int layer, int in) {
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    recompute(layer, rows, x(in, rows));
+    layer_backward(layer, rows, x(in, rows), dx_.data() + rows.chunk->row * dim());
+  });
+}
+
+template <class E>
+void CudaPass<E>::key_backward(int layer, int in) {
+  const LayerOffsets& at = s_.at(layer);
+  const int keys = s_.key_columns();
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    const std::int64_t n = rows.n();
+    const E* from = x(in, rows);
+    E* dx = dx_.data() + rows.chunk->row * dim();
+    norm(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm), w_.h.data(),
+         nullptr);
+    products_.template forward<E, float>(n, dim(), keys, w_.h.data(), s_.operand(at.key_value),
+                                         nullptr, nullptr, w_.z.data());
+    accumulate_backward(device_, s_.attention_, rows.pieces(), w_.z.data(), d_states_.data(),
+                        w_.dz.data());
+    products_.backward_weight(n, dim(), keys, w_.h.data(), w_.dz.data(), s_.gradient(at.key_value));
+    products_.backward_input(n, dim(), keys, w_.dz.data(), s_.operand(at.key_value),
+                             static_cast<const E*>(nullptr), w_.dh.data());
+    norm_backward(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm),
+                  w_.dh.data(), dx, dx, NormSums{w_.partial.data(), nullptr, nullptr});
+    add_sums(sum_parts(n), dim(), w_.partial.data(), at.attention_norm);
+  });
+}
+
+// y = x + conv(norm(x)): dx = dy + norm_backward(conv^T dy).
+template <class E>
+void CudaPass<E>::convolve_backward(int layer, int in) {
+  const LayerOffsets& at = s_.at(layer);
+  const Convolution c = s_.convolution(layer);
+  const E* all = stages_[static_cast<std::size_t>(in)].data();
+  norm<E>(device_, batch_.rows, dim(), s_.epsilon(), all, c.gain, nullptr, inverse_.data());
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    const std::int64_t n = rows.n(), row = rows.chunk->row * dim();
+    convolve_backward_weight(device_, rows.pieces(), c, all, inverse_.data(), dx_.data(),
+                             w_.partial.data());
+    add_sums(rows.chunk->pieces, std::int64_t{c.width} * dim(), w_.partial.data(), at.conv_weight);
+    cuda::convolve_backward(device_, rows.pieces(), c, dx_.data(), w_.dh.data());
+    norm_backward(device_, n, dim(), s_.epsilon(), all + row, c.gain, w_.dh.data(),
+                  dx_.data() + row, dx_other_.data() + row,
+                  NormSums{w_.partial.data(), nullptr, nullptr});
+    add_sums(sum_parts(n), dim(), w_.partial.data(), at.conv_norm);
+  });
+  std::swap(dx_, dx_other_);
+}
+
+template <class E>
+void CudaPass<E>::embed_backward() {
+  const int columns = one_hot_columns(s_.config().window);
+  const ParameterTable& table = s_.table();
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    one_hot(device_, rows.pieces(), s_.config().window, batch_.tokens.data(), w_.up.data());
+    // Weight and bias open the slab side by side; the columns behind add zeros to what follows.
+    products_.backward_weight(rows.n(), dim(), columns, dx_.data() + rows.chunk->row * dim(),
+                              w_.up.data(), s_.gradient(table.embedding));
+  });
+  std::vector<float> sum(s_.gradient_.size());
+  device_.download(sum.data(), s_.gradient_.data(), s_.gradient_.bytes());
+  for (std::size_t i = 0; i < sum.size(); ++i) host_gradient_[i] += static_cast<double>(sum[i]);
+}
+
+// The members of this file.
+template class CudaPass<float>;
+template class CudaPass<bf16>;
+
+}  // namespace m5::kernels::cuda

@@ -1,0 +1,91 @@
+#include "kernels/cuda/batch.hpp"
+
+#include <algorithm>
+
+namespace m5::kernels::cuda {
+
+void Cut::finish(std::int64_t most_rows) {
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    const Piece& piece = pieces[p];
+    const auto index = static_cast<std::int64_t>(p);
+    const bool new_chunk = chunks.empty() || chunks.back().rows + piece.rows > most_rows ||
+                           chunks.back().pieces == most_pieces(most_rows);
+    if (new_chunk) {
+      chunks.push_back({rows, 0, index, 0, static_cast<std::int64_t>(spans.size()), 0});
+    }
+    Chunk& chunk = chunks.back();
+    const bool begins = p == 0 || pieces[p - 1].context != piece.context;
+    if (new_chunk || begins) {
+      const auto at = static_cast<std::int32_t>(chunk.pieces);
+      spans.push_back({piece.context, at, at, begins, 0});
+      ++chunk.spans;
+    }
+    ++spans.back().end_piece;
+    spans.back().ends = p + 1 == pieces.size() || pieces[p + 1].context != piece.context;
+    ++chunk.pieces;
+    chunk.rows += piece.rows;
+    rows += piece.rows;
+  }
+}
+
+DeviceCut::DeviceCut(Device& device, Cut c)
+    : cut(std::move(c)),
+      pieces_(device, static_cast<std::int64_t>(cut.pieces.size()), "the pieces of a batch"),
+      spans_(device, static_cast<std::int64_t>(cut.spans.size()), "the pieces of a batch") {
+  device.upload(pieces_.data(), cut.pieces.data(), pieces_.bytes());
+  device.upload(spans_.data(), cut.spans.data(), spans_.bytes());
+}
+
+Batch::Batch(Device& device, std::span<const TokenView> sequences, int window,
+             std::int64_t most_rows) {
+  Cut cut;
+  std::int64_t padded = 0;
+  for (const TokenView& s : sequences) {
+    first_row_.push_back(rows);
+    context_.push_back(static_cast<std::int32_t>(s.context));
+    contexts = std::max(contexts, s.context + 1);
+    for (std::int64_t offset = 0; offset < s.length; offset += kPieceRows) {
+      const auto n = static_cast<std::int32_t>(std::min<std::int64_t>(kPieceRows, s.length - offset));
+      cut.add({rows + offset, rows, s.length, padded + offset, n,
+               static_cast<std::int32_t>(s.context), s.circular, 0});
+    }
+    rows += s.length;
+    padded += s.length + 2 * window;
+  }
+  cut.finish(most_rows);
+  all = DeviceCut(device, std::move(cut));
+
+  std::vector<Token> all_tokens;
+  all_tokens.reserve(static_cast<std::size_t>(padded));
+  for (const TokenView& s : sequences) {
+    const auto outside = [&](std::int64_t position) {
+      if (!s.circular) return kTokenPad;
+      position %= s.length;
+      return s.tokens[position < 0 ? position + s.length : position];
+    };
+    for (std::int64_t i = -window; i < 0; ++i) all_tokens.push_back(outside(i));
+    all_tokens.insert(all_tokens.end(), s.tokens, s.tokens + s.length);
+    for (std::int64_t i = 0; i < window; ++i) all_tokens.push_back(outside(s.length + i));
+  }
+  tokens = Array<Token>(device, padded, "the tokens of a batch");
+  device.upload(tokens.data(), all_tokens.data(), tokens.bytes());
+}
+
+Cut Batch::cut_rows(std::span<const std::int64_t> asked, std::int64_t most_rows) const {
+  Cut cut;
+  std::size_t i = 0;
+  while (i < asked.size()) {
+    const auto next = std::upper_bound(first_row_.begin(), first_row_.end(), asked[i]);
+    const auto sequence = static_cast<std::size_t>(next - first_row_.begin()) - 1;
+    const std::int64_t end = next == first_row_.end() ? rows : *next;
+    std::size_t n = 1;
+    while (n < kPieceRows && i + n < asked.size() && asked[i + n] < end) ++n;
+    cut.add({static_cast<std::int64_t>(i), first_row_[sequence], end - first_row_[sequence], 0,
+             static_cast<std::int32_t>(n), context_[sequence], 0, 0});
+    i += n;
+  }
+  cut.finish(most_rows);
+  return cut;
+}
+
+}  // namespace m5::kernels::cuda

@@ -1,0 +1,166 @@
+#include "kernels/cuda/device.hpp"
+
+#include <algorithm>
+
+#include "m5/error.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw Error(ErrorKind::kResource, std::string("device cuda: ") + what + " failed: " +
+                                        cudaGetErrorString(status));
+}
+
+std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000); }
+
+}  // namespace
+
+Device::Device(int index) : index_(index) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) {
+    throw Error(ErrorKind::kResource,
+                std::string("device cuda: no GPU was found (") +
+                    (status == cudaSuccess ? "the driver knows of none" : cudaGetErrorString(status)) +
+                    ")");
+  }
+  if (index < 0 || index >= count) {
+    throw Error(ErrorKind::kResource, "device cuda:" + std::to_string(index) +
+                                          ": there are " + std::to_string(count) +
+                                          " GPUs, numbered from 0");
+  }
+  check(cudaSetDevice(index), "choosing the GPU");
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, index), "asking for the properties of the GPU");
+  if (properties.major < 8) {
+    throw Error(ErrorKind::kResource,
+                std::string("device cuda: ") + properties.name + " is of compute capability " +
+                    std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+                    "; 8.0 or newer is needed");
+  }
+  name_ = properties.name;
+  shared_bytes_ = properties.sharedMemPerBlockOptin;
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+}
+
+Device::~Device() {
+  for (const Mark& mark : marks_) {
+    cudaEventDestroy(mark.begin);
+    cudaEventDestroy(mark.end);
+  }
+  if (stream_) cudaStreamDestroy(stream_);
+}
+
+std::uint64_t Device::free_bytes() const {
+  std::size_t free = 0, total = 0;
+  check(cudaSetDevice(index_), "choosing the GPU");
+  check(cudaMemGetInfo(&free, &total), "asking for the free memory");
+  return free;
+}
+
+void* Device::allocate(std::size_t bytes, const char* what) {
+  check(cudaSetDevice(index_), "choosing the GPU");
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, std::max<std::size_t>(bytes, 16));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // forgotten, so that the next call does not report it
+    throw Error(ErrorKind::kResource, "device cuda: " + megabytes(bytes) + " MB for " + what +
+                                          " are needed, " + megabytes(free_bytes()) +
+                                          " MB are free on " + name_);
+  }
+  check(status, what);
+  taken_ += bytes;
+  return memory;
+}
+
+void Device::release(void* memory, std::size_t bytes) noexcept {
+  cudaFree(memory);
+  taken_ -= bytes;
+}
+
+void* Device::allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status =
+      cudaHostAlloc(&memory, std::max<std::size_t>(bytes, 16), cudaHostAllocDefault);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    throw Error(ErrorKind::kResource, "device cuda: " + megabytes(bytes) +
+                                          " MB of the host's memory for copies: " +
+                                          cudaGetErrorString(status));
+  }
+  return memory;
+}
+
+void Device::release_pinned(void* memory) noexcept { cudaFreeHost(memory); }
+
+void Device::upload(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  // From pageable memory: returns when the bytes have been read.
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the GPU");
+}
+
+void Device::copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "a copy on the GPU");
+}
+
+void Device::clear(void* memory, std::size_t bytes) {
+  if (bytes == 0) return;
+  check(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
+}
+
+void Device::finish() { check(cudaStreamSynchronize(stream_), "a kernel"); }
+
+void Device::download(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the GPU");
+  }
+  finish();
+}
+
+void Device::allow_shared(const void* kernel, std::size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        "asking for shared memory");
+}
+
+void Device::before(const char* name) {
+  if (!profiling_) return;
+  Mark mark{name, nullptr, nullptr};
+  check(cudaEventCreate(&mark.begin), "making an event");
+  check(cudaEventCreate(&mark.end), "making an event");
+  check(cudaEventRecord(mark.begin, stream_), "an event");
+  marks_.push_back(mark);
+}
+
+void Device::after(const char* name) {
+  check(cudaGetLastError(), name);
+  if (profiling_) check(cudaEventRecord(marks_.back().end, stream_), "an event");
+}
+
+void Device::profile(bool on) { profiling_ = on; }
+
+std::vector<KernelTime> Device::report() {
+  finish();
+  std::vector<KernelTime> times;
+  for (const Mark& mark : marks_) {
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, mark.begin, mark.end), "timing a kernel");
+    cudaEventDestroy(mark.begin);
+    cudaEventDestroy(mark.end);
+    auto at = std::find_if(times.begin(), times.end(),
+                           [&](const KernelTime& t) { return t.name == mark.name; });
+    if (at == times.end()) at = times.insert(times.end(), KernelTime{mark.name, 0, 0});
+    ++at->launches;
+    at->milliseconds += static_cast<double>(milliseconds);
+  }
+  marks_.clear();
+  std::sort(times.begin(), times.end(), [](const KernelTime& a, const KernelTime& b) {
+    return a.milliseconds > b.milliseconds;
+  });
+  return times;
+}
+
+}  // namespace m5::kernels::cuda

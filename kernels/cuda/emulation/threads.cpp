@@ -1,0 +1,171 @@
+#include "kernels/cuda/emulation/threads.hpp"
+
+#include <ucontext.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace m5::kernels::cuda::emulation {
+
+dim3 thread_index, block_index, block_size, grid_size;
+
+namespace {
+
+constexpr std::size_t kStackBytes = 256 * 1024;
+constexpr int kLanes = 32;
+
+enum class State { kReady, kBlockBarrier, kWarpBarrier, kDone };
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<unsigned char[]> stack;
+  State state = State::kDone;
+  std::uint64_t value = 0, received = 0;
+  int mask = 0;
+};
+
+struct Machine {
+  ucontext_t scheduler;
+  std::vector<Fiber> fibers;
+  int current = 0, threads = 0;
+  const std::function<void()>* body = nullptr;
+  std::unique_ptr<unsigned char[]> shared;
+  bool descending = false;
+};
+
+Machine& machine() {
+  static Machine m;
+  return m;
+}
+
+// A fiber runs the body of one thread a block, and is kept for the next block.
+void fiber_main() {
+  Machine& m = machine();
+  for (;;) {
+    (*m.body)();
+    Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+    self.state = State::kDone;
+    swapcontext(&self.context, &m.scheduler);
+  }
+}
+
+void wait_in(State state) {
+  Machine& m = machine();
+  Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+  self.state = state;
+  swapcontext(&self.context, &m.scheduler);
+}
+
+void grow(int threads) {
+  Machine& m = machine();
+  if (static_cast<int>(m.fibers.size()) >= threads) return;
+  // A context that has been made holds its own address: no moving of those there are.
+  m.fibers = std::vector<Fiber>(static_cast<std::size_t>(threads));
+  for (Fiber& fiber : m.fibers) {
+    fiber.stack.reset(new unsigned char[kStackBytes]);
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, fiber_main, 0);
+  }
+}
+
+[[noreturn]] void divergent(const char* what) {
+  std::fprintf(stderr, "emulation: block %u %u %u: %s that not all threads reach\n", block_index.x,
+               block_index.y, block_index.z, what);
+  std::abort();
+}
+
+// Lets the lanes of a warp that all wait in a shuffle go on.
+bool release_warp(int first) {
+  Machine& m = machine();
+  const int end = std::min(first + kLanes, m.threads);
+  int waiting = 0;
+  for (int t = first; t < end; ++t) {
+    waiting += m.fibers[static_cast<std::size_t>(t)].state == State::kWarpBarrier;
+  }
+  if (waiting != end - first) return false;
+  for (int t = first; t < end; ++t) {
+    Fiber& fiber = m.fibers[static_cast<std::size_t>(t)];
+    const int other = first + ((t - first) ^ fiber.mask);
+    if (other >= end) divergent("shuffle");
+    fiber.received = m.fibers[static_cast<std::size_t>(other)].value;
+  }
+  for (int t = first; t < end; ++t) m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
+  return true;
+}
+
+void run_block() {
+  Machine& m = machine();
+  for (int t = 0; t < m.threads; ++t) m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
+  for (;;) {
+    bool ran = false;
+    for (int i = 0; i < m.threads; ++i) {
+      const int t = m.descending ? m.threads - 1 - i : i;
+      Fiber& fiber = m.fibers[static_cast<std::size_t>(t)];
+      if (fiber.state != State::kReady) continue;
+      m.current = t;
+      thread_index = dim3(static_cast<unsigned>(t));
+      swapcontext(&m.scheduler, &fiber.context);
+      ran = true;
+    }
+    for (int first = 0; first < m.threads; first += kLanes) ran |= release_warp(first);
+    if (ran) continue;
+    int done = 0, barrier = 0;
+    for (int t = 0; t < m.threads; ++t) {
+      const State state = m.fibers[static_cast<std::size_t>(t)].state;
+      done += state == State::kDone;
+      barrier += state == State::kBlockBarrier;
+    }
+    if (done == m.threads) return;
+    if (barrier != m.threads) divergent(barrier > 0 ? "barrier" : "shuffle");
+    for (int t = 0; t < m.threads; ++t) {
+      m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
+    }
+  }
+}
+
+}  // namespace
+
+void block_barrier() { wait_in(State::kBlockBarrier); }
+
+std::uint64_t exchange(std::uint64_t value, int mask) {
+  Machine& m = machine();
+  Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+  self.value = value;
+  self.mask = mask;
+  wait_in(State::kWarpBarrier);
+  return self.received;
+}
+
+void warp_barrier() { exchange(0, 0); }
+
+void* shared_bytes() { return machine().shared.get(); }
+
+void run_grid(dim3 grid, int threads, std::size_t bytes, const std::function<void()>& body) {
+  Machine& m = machine();
+  const char* order = std::getenv("M5_EMULATION_ORDER");
+  m.descending = order && std::string(order) == "descending";
+  grow(threads);
+  m.threads = threads;
+  m.body = &body;
+  grid_size = grid;
+  block_size = dim3(static_cast<unsigned>(threads));
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        block_index = dim3(x, y, z);
+        // Exactly so many bytes, of which none is a number.
+        m.shared.reset(new unsigned char[bytes]);
+        std::memset(m.shared.get(), 0xff, bytes);
+        run_block();
+      }
+    }
+  }
+}
+
+}  // namespace m5::kernels::cuda::emulation

@@ -1,0 +1,63 @@
+// CUDA's threads on the host: each thread of a block is a fiber, blocks run one after the other.
+// A fiber runs until it ends or waits at a barrier (of the block, or a shuffle of its warp); then
+// the next one does, in ascending or descending order of threads (M5_EMULATION_ORDER=descending).
+// A missing barrier shows as a wrong result in one of the orders; a barrier that not all threads
+// reach ends the program with a message. Shared memory is filled with NaN before every block.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+namespace m5::kernels::cuda::emulation {
+
+// Of the running thread.
+extern dim3 thread_index, block_index, block_size, grid_size;
+
+void run_grid(dim3 grid, int threads, std::size_t shared_bytes, const std::function<void()>& body);
+void* shared_bytes();
+void block_barrier();
+// Gives every lane of the warp the value that the lane `lane ^ mask` came with.
+std::uint64_t exchange(std::uint64_t value, int mask);
+// Waits for the other lanes of the warp.
+void warp_barrier();
+
+}  // namespace m5::kernels::cuda::emulation
+
+#define threadIdx (::m5::kernels::cuda::emulation::thread_index)
+#define blockIdx (::m5::kernels::cuda::emulation::block_index)
+#define blockDim (::m5::kernels::cuda::emulation::block_size)
+#define gridDim (::m5::kernels::cuda::emulation::grid_size)
+
+inline void __syncthreads() { m5::kernels::cuda::emulation::block_barrier(); }
+inline void __syncwarp() { m5::kernels::cuda::emulation::warp_barrier(); }
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = m5::kernels::cuda::emulation::exchange(bits, mask);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
+inline void __pipeline_commit() {}
+inline void __pipeline_wait_prior(std::size_t) {}
+
+namespace m5::kernels::cuda {
+template <class T>
+T* shared_memory() {
+  return static_cast<T*>(emulation::shared_bytes());
+}
+// Without the call that libm's needs where the compiler may not assume the instruction.
+inline float fmaf(float a, float b, float c) { return a * b + c; }
+}  // namespace m5::kernels::cuda

@@ -1,0 +1,191 @@
+// Forward sweeps: the order of the kernels on a chunk.
+#include <algorithm>
+
+#include "kernels/cuda/sweeps.hpp"
+
+namespace m5::kernels::cuda {
+
+template <class E>
+CudaPass<E>::CudaPass(CudaSweeps<E>& sweeps, std::span<const TokenView> batch, int stages)
+    : s_(sweeps),
+      device_(sweeps.device_),
+      w_(sweeps.work_),
+      products_(*sweeps.products_),
+      batch_(sweeps.device_, batch, sweeps.config().window, sweeps.setup_.chunk_rows) {
+  const bool training = s_.options().training, conv = s_.any_convolution();
+  const auto stream = [&] { return Array<E>(device_, batch_.rows * dim(), "the rows of a batch"); };
+  for (int stage = 0; stage < stages; ++stage) stages_.push_back(stream());
+  if (conv && !training) spare_ = stream();
+  if (conv) inverse_ = Array<float>(device_, batch_.rows, "the rows of a batch");
+  const std::int64_t state = batch_.contexts * s_.attention_.state();
+  const int kept = training ? s_.config().layers : std::min(s_.config().layers, 2);
+  for (int l = 0; l < kept; ++l) states_.emplace_back(device_, state, "the states");
+  totals_ = Array<double>(device_, state, "the states");
+  if (training) {
+    dx_ = stream();
+    if (conv) dx_other_ = stream();
+    d_states_ = Array<float>(device_, state, "the states");
+  }
+}
+
+template <class E>
+float* CudaPass<E>::state(int layer) {
+  return states_[static_cast<std::size_t>(layer) % states_.size()].data();
+}
+
+// --- pieces of a layer
+
+// S_layer += phi(k)^T [v, 1].
+template <class E>
+void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
+  const std::int64_t n = rows.n(), stride = s_.key_columns();
+  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(s_.at(layer).attention_norm), w_.h.data(),
+       nullptr);
+  products_.template forward<E, float>(n, dim(), s_.key_columns(), w_.h.data(),
+                              s_.operand(s_.at(layer).key_value), nullptr, nullptr, w_.z.data());
+  accumulate(device_, s_.attention_, rows.pieces(), w_.z.data(), stride,
+             w_.z.data() + s_.query_columns(), stride, true, w_.partial.data());
+  reduce_states(device_, s_.attention_, rows.cut->spans(*rows.chunk), rows.chunk->spans,
+                w_.partial.data(), s_.weights_.data(), totals_.data(), state(layer));
+}
+
+template <class E>
+void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bool kept) {
+  const std::int64_t n = rows.n();
+  const LayerOffsets& at = s_.at(layer);
+  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
+  products_.template forward<E, float>(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query),
+                              nullptr, nullptr, w_.z.data());
+  query(device_, s_.attention_, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
+        kept ? w_.weight.data() : nullptr);
+  products_.template forward<E, E>(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
+                          s_.operand(at.output_bias), x, out);
+}
+
+// out = x + W_2 gelu(W_1 norm(x) + b_1) + b_2.
+template <class E>
+void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) {
+  const std::int64_t n = rows.n();
+  const LayerOffsets& at = s_.at(layer);
+  const int ff = s_.config().ff_dim;
+  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.ff_norm), w_.h.data(), nullptr);
+  products_.forward_gelu(n, dim(), ff, w_.h.data(), s_.operand(at.up_weight),
+                         s_.operand(at.up_bias), static_cast<E*>(nullptr), w_.up.data());
+  products_.template forward<E, E>(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
+                          s_.operand(at.down_bias), x, out);
+}
+
+// --- sweeps
+
+template <class E>
+void CudaPass<E>::embed(int out, bool next) {
+  const bool keys = next && !conv(0);
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    cuda::embed(device_, rows.pieces(), dim(), s_.config().window, batch_.tokens.data(),
+                s_.parameter(s_.table().embedding), s_.parameter(s_.table().embedding_bias),
+                x(out, rows));
+    if (keys) sum_keys(0, rows, x(out, rows));
+  });
+}
+
+template <class E>
+void CudaPass<E>::convolve(int layer, int in, int out, bool keys) {
+  const Convolution c = s_.convolution(layer);
+  Array<E>& from = stages_[static_cast<std::size_t>(in)];
+  // Neighbours need the old rows.
+  Array<E>& to = in == out ? spare_ : stages_[static_cast<std::size_t>(out)];
+  norm<E>(device_, batch_.rows, dim(), s_.epsilon(), from.data(), c.gain, nullptr, inverse_.data());
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    cuda::convolve(device_, rows.pieces(), c, from.data(), inverse_.data(), to.data());
+    if (keys) sum_keys(layer, rows, to.data() + rows.chunk->row * dim());
+  });
+  if (in == out) std::swap(from, spare_);
+}
+
+template <class E>
+void CudaPass<E>::layer(int layer, int in, int out, bool next) {
+  const bool keys = next && layer + 1 < s_.config().layers && !conv(layer + 1);
+  for_chunks(batch_.all, [&](const Rows& rows) {
+    query_half(layer, rows, x(in, rows), x(out, rows), false);
+    feed_forward(layer, rows, x(out, rows), x(out, rows));
+    if (keys) sum_keys(layer + 1, rows, x(out, rows));
+  });
+}
+
+template <class E>
+void CudaPass<E>::gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk) {
+  const auto n = static_cast<std::size_t>(chunk.n());
+  device_.upload(w_.rows.data(), rows.data() + chunk.chunk->row, n * sizeof(std::int64_t));
+  gather(device_, chunk.n(), dim(), w_.rows.data(), stages_[static_cast<std::size_t>(in)].data(),
+         w_.x.data());
+}
+
+template <class E>
+void CudaPass<E>::for_blocks(
+    std::int64_t n, const std::function<void(int worker, std::int64_t first, int n)>& call) {
+  s_.setup_.host->for_tiles(ceil_div(n, kBlockRows), [&](int worker, std::int64_t block) {
+    const std::int64_t first = block * kBlockRows;
+    call(worker, first, static_cast<int>(std::min<std::int64_t>(kBlockRows, n - first)));
+  });
+}
+
+template <class E>
+HeadParameters CudaPass<E>::head_parameters() const {
+  const ParameterTable& table = s_.table();
+  return {dim(), s_.epsilon(), s_.parameter(table.final_norm), s_.parameter(table.head_weight),
+          s_.parameter(table.head_bias)};
+}
+
+template <class E>
+void CudaPass<E>::head(int in, std::span<const std::int64_t> rows, float* log_probs,
+                       const FinishRows<float>& finish) {
+  const int last = s_.config().layers - 1;
+  const DeviceCut asked(device_, batch_.cut_rows(rows, s_.setup_.chunk_rows));
+  for_chunks(asked, [&](const Rows& chunk) {
+    gather_asked(in, rows, chunk);
+    E* x = w_.x.data();
+    query_half(last, chunk, x, x, false);
+    feed_forward(last, chunk, x, x);
+    cuda::head<E>(device_, head_parameters(), chunk.n(), x, w_.log_probs.data(), nullptr);
+    const std::int64_t first = chunk.chunk->row;
+    float* out = log_probs + first * 4;
+    device_.download(out, w_.log_probs.data(),
+                     static_cast<std::size_t>(chunk.n()) * 4 * sizeof(float));
+    if (!finish) return;
+    for_blocks(chunk.n(), [&](int worker, std::int64_t row, int n) {
+      finish(worker, first + row, n, out + row * 4);
+    });
+  });
+  device_.finish();
+}
+
+template <class E>
+void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
+                         const std::function<void()>& on_failure) {
+  try {
+    std::vector<float> values;
+    for_chunks(batch_.all, [&](const Rows& rows) {
+      const E* from = x(in, rows);
+      if (normed) {
+        norm(device_, rows.n(), dim(), s_.epsilon(), from, s_.parameter(s_.table().final_norm),
+             w_.h.data(), nullptr);
+        from = w_.h.data();
+      }
+      widen(device_, rows.n() * dim(), from, w_.z.data());
+      values.resize(static_cast<std::size_t>(rows.n() * dim()));
+      device_.download(values.data(), w_.z.data(), values.size() * sizeof(float));
+      for_blocks(rows.n(), [&](int, std::int64_t row, int n) {
+        sink(rows.chunk->row + row, n, values.data() + row * dim());
+      });
+    });
+  } catch (...) {
+    if (on_failure) on_failure();
+    throw;
+  }
+}
+
+// The members of this file.
+template class CudaPass<float>;
+template class CudaPass<bf16>;
+
+}  // namespace m5::kernels::cuda

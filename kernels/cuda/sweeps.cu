@@ -1,0 +1,215 @@
+#include "kernels/cuda/sweeps.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "m5/error.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+AttentionSize attention_size(const ModelConfig& c) {
+  AttentionSize size;
+  size.heads = c.heads;
+  size.value_dim = c.value_dim();
+  size.order = c.order;
+  size.features = c.features();
+  size.bound = static_cast<float>(c.bound);
+  return size;
+}
+
+std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000); }
+
+int widest_convolution(const ModelConfig& c) {
+  int width = 0;
+  for (const LocalConv& conv : c.local_conv) width = std::max(width, conv.width);
+  return width;
+}
+
+}  // namespace
+
+// --- workspace
+
+template <class E>
+template <class Take>
+void Workspace<E>::each(const SweepsSetup& setup, Take take) {
+  const ModelConfig& c = setup.config;
+  const AttentionSize attention = attention_size(c);
+  const std::int64_t rows = setup.chunk_rows, d = c.dim, ff = c.ff_dim, heads = c.heads;
+  const std::int64_t keys = (kKeyDim + c.value_dim()) * heads;
+  const bool training = setup.options.training;
+  std::int64_t partial = most_pieces(rows) * attention.state();
+  if (training) {
+    partial = std::max(partial, most_pieces(rows) * widest_convolution(c) * d);
+    partial = std::max(partial, sum_parts(rows) * std::max(ff, 4 * d));
+  }
+  take(&Workspace::x, rows * d);
+  take(&Workspace::h, rows * d);
+  take(&Workspace::z, rows * keys);
+  take(&Workspace::o, rows * d);
+  take(&Workspace::up, rows * (training ? std::max<std::int64_t>(ff, one_hot_columns(c.window)) : ff));
+  take(&Workspace::log_probs, rows * 4);
+  take(&Workspace::rows, rows);
+  take(&Workspace::partial, partial);
+  if (!training) return;
+  for (auto member : {&Workspace::a, &Workspace::h2, &Workspace::out, &Workspace::dx,
+                      &Workspace::dh, &Workspace::d_o}) {
+    take(member, rows * d);
+  }
+  take(&Workspace::keep, rows * ff);
+  take(&Workspace::d_up, rows * ff);
+  take(&Workspace::dz, rows * keys);
+  take(&Workspace::du, rows * (c.value_dim() + 1) * heads);
+  take(&Workspace::weight, rows * heads);
+  take(&Workspace::inverse, rows);
+  take(&Workspace::d_logits, rows * 4);
+}
+
+template <class E>
+Workspace<E>::Workspace(Device& device, const SweepsSetup& setup) {
+  each(setup, [&](auto member, std::int64_t count) {
+    using Buffer = std::remove_reference_t<decltype(this->*member)>;
+    this->*member = Buffer(device, count, "the rows of a chunk");
+  });
+}
+
+template <class E>
+std::uint64_t Workspace<E>::bytes(const SweepsSetup& setup) {
+  std::uint64_t sum = 0;
+  const Workspace none;
+  each(setup, [&](auto member, std::int64_t count) {
+    sum += static_cast<std::uint64_t>(count) * sizeof(*(none.*member).data());
+  });
+  return sum;
+}
+
+// --- sweeps
+
+template <class E>
+CudaSweeps<E>::CudaSweeps(const SweepsSetup& setup)
+    : Sweeps<float>(setup.config, setup.options),
+      setup_(setup),
+      device_(setup.device_index),
+      attention_(attention_size(setup.config)) {
+  if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
+    throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
+                                       std::to_string(kPieceRows));
+  }
+  if (attention_.slice_bytes() > device_.shared_bytes()) {
+    throw Error(ErrorKind::kResource,
+                "device cuda: order " + std::to_string(attention_.order) + " needs " +
+                    std::to_string(attention_.slice_bytes()) + " bytes of shared memory, " +
+                    device_.name() + " has " + std::to_string(device_.shared_bytes()));
+  }
+}
+
+template <class E>
+const E* CudaSweeps<E>::operand(std::int64_t offset) const {
+  if constexpr (std::is_same_v<E, float>) {
+    return parameters_.data() + offset;
+  } else {
+    return operands_.data() + offset;
+  }
+}
+
+template <class E>
+Convolution CudaSweeps<E>::convolution(int layer) const {
+  const LocalConv& conv = config().local_conv[static_cast<std::size_t>(layer)];
+  return {config().dim, conv.width, conv.dilation, parameter(at(layer).conv_norm),
+          parameter(at(layer).conv_weight)};
+}
+
+template <class E>
+bool CudaSweeps<E>::any_convolution() const {
+  return widest_convolution(config()) > 0;
+}
+
+template <class E>
+void CudaSweeps<E>::load(const float* parameters) {
+  constexpr bool kConverted = !std::is_same_v<E, float>;
+  if (parameters_.size() == 0) {
+    const std::uint64_t needed = ready_memory().device, free = device_.free_bytes();
+    if (needed > free) {
+      throw Error(ErrorKind::kResource, "device cuda: the model needs " + megabytes(needed) +
+                                            " MB, " + megabytes(free) + " MB are free on " +
+                                            device_.name());
+    }
+    products_ = std::make_unique<Products>(device_, setup_.chunk_rows);
+    parameters_ = Array<float>(device_, table().total, "the parameters");
+    if (kConverted) operands_ = Array<E>(device_, table().total, "the parameters");
+    if (options().training) {
+      gradient_ = Array<float>(device_, table().encoder, "the gradient");
+      head_sums_ = Array<float>(device_, 4 * config().dim, "the gradient");
+    }
+    const std::vector<double> weights = state_weights(attention_.order, config().coefficients);
+    weights_ = Array<double>(device_, attention_.features, "the polynomial");
+    device_.upload(weights_.data(), weights.data(), weights_.bytes());
+    work_ = Workspace<E>(device_, setup_);
+  }
+  device_.upload(parameters_.data(), parameters, parameters_.bytes());
+  if constexpr (kConverted) {
+    convert(device_, table().total, parameters_.data(), operands_.data());
+  }
+  device_.finish();
+}
+
+template <class E>
+Bytes CudaSweeps<E>::ready_memory() const {
+  const auto count = [](std::int64_t n, std::size_t size) {
+    return static_cast<std::uint64_t>(n) * size;
+  };
+  Bytes bytes;
+  bytes.device = count(table().total, sizeof(float)) + Products::workspace_bytes() +
+                 count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_);
+  if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
+  if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
+  bytes.host = count(setup_.chunk_rows * config().dim, sizeof(float));  // rows on their way out
+  return bytes;
+}
+
+template <class E>
+Bytes CudaSweeps<E>::pass_memory(const PassSize& size) const {
+  const auto count = [](std::int64_t n, std::size_t bytes) {
+    return static_cast<std::uint64_t>(n) * bytes;
+  };
+  const bool training = options().training, conv = any_convolution();
+  const std::int64_t stream = size.rows * config().dim;
+  const std::int64_t streams = size.stages + (conv && !training) + (training ? 1 + conv : 0);
+  const std::int64_t kept = training ? config().layers : std::min(config().layers, 2);
+  const std::int64_t states = (kept + training) * size.contexts * attention_.state();
+  const std::int64_t pieces = size.rows / kPieceRows + size.sequences;
+  const std::int64_t tokens = size.rows + 2 * size.sequences * config().window;
+  Bytes bytes;
+  bytes.device = count(streams * stream, sizeof(E)) + count(states, sizeof(float)) +
+                 count(size.contexts * attention_.state(), sizeof(double)) +
+                 count(pieces, sizeof(Piece) + sizeof(Span)) + count(tokens, sizeof(Token)) +
+                 (conv ? count(size.rows, sizeof(float)) : 0);
+  // The cut stays, the padded tokens are there while a pass begins.
+  bytes.host = count(pieces, 2 * (sizeof(Piece) + sizeof(Span))) + count(tokens, sizeof(Token));
+  return bytes;
+}
+
+template <class E>
+std::unique_ptr<Pass<float>> CudaSweeps<E>::begin(std::span<const TokenView> batch, int stages) {
+  PassSize size;
+  size.stages = stages;
+  size.sequences = static_cast<std::int64_t>(batch.size());
+  for (const TokenView& s : batch) {
+    size.rows += s.length;
+    size.contexts = std::max(size.contexts, s.context + 1);
+  }
+  const std::uint64_t needed = pass_memory(size).device, free = device_.free_bytes();
+  if (needed > free) {
+    throw Error(ErrorKind::kResource,
+                "device cuda: " + std::to_string(size.rows) + " nt need " + megabytes(needed) +
+                    " MB, " + megabytes(free) + " MB are free on " + device_.name());
+  }
+  return std::make_unique<CudaPass<E>>(*this, batch, stages);
+}
+
+template struct Workspace<float>;
+template struct Workspace<bf16>;
+template class CudaSweeps<float>;
+template class CudaSweeps<bf16>;
+
+}  // namespace m5::kernels::cuda

@@ -1,0 +1,175 @@
+// The waist (kernels/sweeps.hpp) on a GPU: x of the whole batch lies in the memory of the device, a
+// sweep goes over it in chunks of rows, and every chunk uses the same buffers.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/batch.hpp"
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/products.hpp"
+#include "kernels/cuda/rows.hpp"
+#include "kernels/cuda/sequences.hpp"
+#include "kernels/sweeps.hpp"
+
+namespace m5::kernels::cuda {
+
+inline constexpr std::int64_t kChunkRows = 65536;
+inline constexpr int kBlockRows = 1024;  // of one call back
+
+struct SweepsSetup {
+  ModelConfig config;
+  SweepOptions options;
+  int device_index = 0;
+  std::int64_t chunk_rows = kChunkRows;  // a multiple of kPieceRows
+  Backend<float>* host = nullptr;        // threads for the calls back
+};
+
+// Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
+template <class E>
+struct Workspace {
+  Workspace() = default;
+  Workspace(Device& device, const SweepsSetup& setup);
+  static std::uint64_t bytes(const SweepsSetup& setup);
+
+  Array<E> x;             // [d] rows that were asked for
+  Array<E> h;             // [d] normed
+  Array<float> z;         // [(4 + dv) H] keys and values, or queries [4 H]; rows on their way out
+  Array<E> o;             // [d] attention output
+  Array<E> up;            // [ff] after gelu, or one-hot tokens
+  Array<float> log_probs; // [4]
+  Array<std::int64_t> rows;
+  Array<float> partial;   // of the sums of pieces or parts
+  // Training.
+  Array<E> a, h2;          // [d] between attention and feed-forward, and normed
+  Array<E> keep, d_up;     // [ff] before gelu, and its gradient
+  Array<E> out, dx;        // [d] of rows that were asked for: after the layer; gradient
+  Array<E> dh, d_o;        // [d]
+  Array<E> dz;             // [(4 + dv) H] or [4 H]
+  Array<float> du;         // [(dv + 1) H]
+  Array<float> weight;     // [H]
+  Array<float> inverse;    // [1] of final norms
+  Array<float> d_logits;   // [4]
+
+ private:
+  struct Sizes;
+  template <class Take>
+  static void each(const SweepsSetup& setup, Take take);
+};
+
+template <class E>
+class CudaPass;
+
+template <class E>
+class CudaSweeps final : public Sweeps<float> {
+ public:
+  explicit CudaSweeps(const SweepsSetup& setup);
+
+  int block_rows() const override { return kBlockRows; }
+  void load(const float* parameters) override;
+  std::unique_ptr<Pass<float>> begin(std::span<const TokenView> batch, int stages) override;
+  Bytes ready_memory() const override;
+  Bytes pass_memory(const PassSize& size) const override;
+
+  Device& device() { return device_; }
+
+ private:
+  friend class CudaPass<E>;
+  const float* parameter(std::int64_t offset) const { return parameters_.data() + offset; }
+  // The same as an operand.
+  const E* operand(std::int64_t offset) const;
+  float* gradient(std::int64_t offset) { return gradient_.data() + offset; }
+  float epsilon() const { return static_cast<float>(config().norm_epsilon); }
+  int query_columns() const { return kKeyDim * config().heads; }
+  int key_columns() const { return (kKeyDim + config().value_dim()) * config().heads; }
+  const LayerOffsets& at(int layer) const {
+    return table().layers[static_cast<std::size_t>(layer)];
+  }
+  Convolution convolution(int layer) const;
+  bool any_convolution() const;
+
+  const SweepsSetup setup_;
+  Device device_;
+  const AttentionSize attention_;
+  std::unique_ptr<Products> products_;
+  Array<float> parameters_;  // [total]
+  Array<E> operands_;        // [total]; empty where E is float
+  Array<float> gradient_;    // [encoder] of the pass, training
+  Array<float> head_sums_;   // [4][d]
+  Array<double> weights_;    // [F] of the states
+  Workspace<E> work_;
+};
+
+template <class E>
+class CudaPass final : public Pass<float> {
+ public:
+  CudaPass(CudaSweeps<E>& sweeps, std::span<const TokenView> batch, int stages);
+
+  void embed(int out, bool next) override;
+  void convolve(int layer, int in, int out, bool keys) override;
+  void layer(int layer, int in, int out, bool next) override;
+  void head(int in, std::span<const std::int64_t> rows, float* log_probs,
+            const FinishRows<float>& finish) override;
+  void hidden(int in, bool normed, const RowSink<float>& sink,
+              const std::function<void()>& on_failure) override;
+  void head_backward(int in, std::span<const std::int64_t> rows, float* log_probs,
+                     const LossRows<float>& loss, double* gradient) override;
+  void query_backward(int layer, int in) override;
+  void key_backward(int layer, int in) override;
+  void convolve_backward(int layer, int in) override;
+  void embed_backward() override;
+
+ private:
+  // Rows of a chunk on their way through a layer.
+  struct Rows {
+    const DeviceCut* cut;
+    const Chunk* chunk;
+    std::int64_t n() const { return chunk->rows; }
+    Pieces pieces() const { return {cut->pieces(*chunk), chunk->pieces, chunk->row}; }
+  };
+  template <class Work>
+  void for_chunks(const DeviceCut& cut, Work work) {
+    for (const Chunk& chunk : cut.cut.chunks) work(Rows{&cut, &chunk});
+  }
+  E* x(int stage, const Rows& rows) {
+    return stages_[static_cast<std::size_t>(stage)].data() + rows.chunk->row * dim();
+  }
+  int dim() const { return s_.config().dim; }
+  bool conv(int layer) const { return s_.config().has_conv(layer); }
+  float* state(int layer);
+
+  // forward.cu
+  void sum_keys(int layer, const Rows& rows, const E* x);
+  // out = x + W_o attention(norm(x)); kept: what backward needs of it.
+  void query_half(int layer, const Rows& rows, const E* x, E* out, bool kept);
+  void feed_forward(int layer, const Rows& rows, const E* x, E* out);
+  void gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk);
+  // Calls back of [0, n) in blocks, on the host's threads.
+  void for_blocks(std::int64_t n,
+                  const std::function<void(int worker, std::int64_t first, int n)>& call);
+  // backward.cu
+  void recompute(int layer, const Rows& rows, const E* x);
+  void layer_backward(int layer, const Rows& rows, const E* x, E* dx);
+  void query_backward_rows(int layer, const Rows& rows);
+  void add_sums(std::int64_t parts, std::int64_t count, const float* partial, std::int64_t offset);
+  HeadParameters head_parameters() const;
+
+  CudaSweeps<E>& s_;
+  Device& device_;
+  Workspace<E>& w_;
+  Products& products_;
+  Batch batch_;
+  std::vector<Array<E>> stages_;  // [rows][d]
+  Array<E> spare_;                // where a convolution cannot work in place
+  std::vector<Array<float>> states_;  // [contexts][state], scaled
+  Array<double> totals_;              // [contexts][state], while it is summed
+  Array<float> inverse_;              // [rows] inverse roots, for convolutions
+  // Backward.
+  Array<E> dx_, dx_other_;  // [rows][d]
+  Array<float> d_states_;   // [contexts][state]
+  double* host_gradient_ = nullptr;
+};
+
+}  // namespace m5::kernels::cuda
