@@ -1,7 +1,10 @@
 #include "kernels/devices.hpp"
 
+#include <string>
 #include <utility>
 
+#include "base/log.hpp"
+#include "kernels/cuda_device.hpp"
 #include "kernels/tiled/make_tiled_sweeps.hpp"
 #include "m5/error.hpp"
 
@@ -30,12 +33,18 @@ class Host final : public Device {
 
 std::unique_ptr<Device> make_device(const DeviceOptions& o) {
   if (o.name == "ref") return std::make_unique<Host>(make_ref_backend<float>(), o.block_rows);
-  if (o.name == "cuda") {
-    throw Error(ErrorKind::kResource,
-                "device cuda: this m5 was built without CUDA; use cpu or auto");
-  }
-  if (o.name != "cpu" && o.name != "auto") {
-    throw Error(ErrorKind::kUsage, "device '" + o.name + "' is not known: cpu, cuda, auto or ref");
+  if (names_cuda(o.name)) return make_cuda_device(o);
+  if (o.name == "auto") {
+    try {
+      DeviceOptions cuda = o;
+      cuda.name = "cuda";
+      return make_cuda_device(cuda);
+    } catch (const Error& error) {
+      log_info(std::string("--device auto: cpu (") + error.what() + ")");
+    }
+  } else if (o.name != "cpu") {
+    throw Error(ErrorKind::kUsage,
+                "device '" + o.name + "' is not known: cpu, cuda, cuda:N, auto or ref");
   }
   return std::make_unique<Host>(make_cpu_backend({.threads = o.threads, .bf16 = o.bf16}),
                                 o.block_rows);

@@ -53,15 +53,18 @@ Device::~Device() {
   if (stream_) cudaStreamDestroy(stream_);
 }
 
+// Which GPU is the current one is a matter of each thread.
+void Device::use() const { check(cudaSetDevice(index_), "choosing the GPU"); }
+
 std::uint64_t Device::free_bytes() const {
   std::size_t free = 0, total = 0;
-  check(cudaSetDevice(index_), "choosing the GPU");
+  use();
   check(cudaMemGetInfo(&free, &total), "asking for the free memory");
   return free;
 }
 
 void* Device::allocate(std::size_t bytes, const char* what) {
-  check(cudaSetDevice(index_), "choosing the GPU");
+  use();
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, std::max<std::size_t>(bytes, 16));
   if (status == cudaErrorMemoryAllocation) {
@@ -97,24 +100,31 @@ void Device::release_pinned(void* memory) noexcept { cudaFreeHost(memory); }
 
 void Device::upload(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  use();
   // From pageable memory: returns when the bytes have been read.
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the GPU");
 }
 
 void Device::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  use();
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "a copy on the GPU");
 }
 
 void Device::clear(void* memory, std::size_t bytes) {
   if (bytes == 0) return;
+  use();
   check(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
 }
 
-void Device::finish() { check(cudaStreamSynchronize(stream_), "a kernel"); }
+void Device::finish() {
+  use();
+  check(cudaStreamSynchronize(stream_), "a kernel");
+}
 
 void Device::download(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) {
+    use();
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the GPU");
   }
   finish();
@@ -127,6 +137,7 @@ void Device::allow_shared(const void* kernel, std::size_t bytes) {
 }
 
 void Device::before(const char* name) {
+  use();
   if (!profiling_) return;
   Mark mark{name, nullptr, nullptr};
   check(cudaEventCreate(&mark.begin), "making an event");

@@ -82,6 +82,7 @@ class Device {
   std::size_t shared_bytes_ = 0;
   std::uint64_t taken_ = 0;
 #if defined(__CUDACC__)
+  void use() const;
   static void allow_shared(const void* kernel, std::size_t bytes);
   struct Mark {
     const char* name;

@@ -32,7 +32,7 @@ int widest_convolution(const ModelConfig& c) {
 
 template <class E>
 template <class Take>
-void Workspace<E>::each(const SweepsSetup& setup, Take take) {
+void Workspace<E>::each(const CudaSetup& setup, Take take) {
   const ModelConfig& c = setup.config;
   const AttentionSize attention = attention_size(c);
   const std::int64_t rows = setup.chunk_rows, d = c.dim, ff = c.ff_dim, heads = c.heads;
@@ -66,7 +66,7 @@ void Workspace<E>::each(const SweepsSetup& setup, Take take) {
 }
 
 template <class E>
-Workspace<E>::Workspace(Device& device, const SweepsSetup& setup) {
+Workspace<E>::Workspace(Device& device, const CudaSetup& setup) {
   each(setup, [&](auto member, std::int64_t count) {
     using Buffer = std::remove_reference_t<decltype(this->*member)>;
     this->*member = Buffer(device, count, "the rows of a chunk");
@@ -74,7 +74,7 @@ Workspace<E>::Workspace(Device& device, const SweepsSetup& setup) {
 }
 
 template <class E>
-std::uint64_t Workspace<E>::bytes(const SweepsSetup& setup) {
+std::uint64_t Workspace<E>::bytes(const CudaSetup& setup) {
   std::uint64_t sum = 0;
   const Workspace none;
   each(setup, [&](auto member, std::int64_t count) {
@@ -86,7 +86,7 @@ std::uint64_t Workspace<E>::bytes(const SweepsSetup& setup) {
 // --- sweeps
 
 template <class E>
-CudaSweeps<E>::CudaSweeps(const SweepsSetup& setup)
+CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
     : Sweeps<float>(setup.config, setup.options),
       setup_(setup),
       device_(setup.device_index),

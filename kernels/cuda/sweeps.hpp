@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/batch.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/library.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
@@ -16,23 +17,14 @@
 
 namespace m5::kernels::cuda {
 
-inline constexpr std::int64_t kChunkRows = 65536;
 inline constexpr int kBlockRows = 1024;  // of one call back
-
-struct SweepsSetup {
-  ModelConfig config;
-  SweepOptions options;
-  int device_index = 0;
-  std::int64_t chunk_rows = kChunkRows;  // a multiple of kPieceRows
-  Backend<float>* host = nullptr;        // threads for the calls back
-};
 
 // Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
 template <class E>
 struct Workspace {
   Workspace() = default;
-  Workspace(Device& device, const SweepsSetup& setup);
-  static std::uint64_t bytes(const SweepsSetup& setup);
+  Workspace(Device& device, const CudaSetup& setup);
+  static std::uint64_t bytes(const CudaSetup& setup);
 
   Array<E> x;             // [d] rows that were asked for
   Array<E> h;             // [d] normed
@@ -56,7 +48,7 @@ struct Workspace {
  private:
   struct Sizes;
   template <class Take>
-  static void each(const SweepsSetup& setup, Take take);
+  static void each(const CudaSetup& setup, Take take);
 };
 
 template <class E>
@@ -65,7 +57,7 @@ class CudaPass;
 template <class E>
 class CudaSweeps final : public Sweeps<float> {
  public:
-  explicit CudaSweeps(const SweepsSetup& setup);
+  explicit CudaSweeps(const CudaSetup& setup);
 
   int block_rows() const override { return kBlockRows; }
   void load(const float* parameters) override;
@@ -90,7 +82,7 @@ class CudaSweeps final : public Sweeps<float> {
   Convolution convolution(int layer) const;
   bool any_convolution() const;
 
-  const SweepsSetup setup_;
+  const CudaSetup setup_;
   Device device_;
   const AttentionSize attention_;
   std::unique_ptr<Products> products_;

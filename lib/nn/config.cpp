@@ -144,27 +144,6 @@ MemoryConfig MemoryConfig::standard() {
   return memory;
 }
 
-int ModelConfig::value_dim() const {
-  if (heads < 1 || dim < heads) misuse("value_dim: heads is " + text(heads));
-  return dim / heads;
-}
-
-bool ModelConfig::has_conv(int layer) const {
-  if (layer < 0 || layer >= layers) misuse("has_conv: there is no layer " + text(layer));
-  if (local_conv.empty()) return false;
-  if (local_conv.size() != static_cast<std::size_t>(layers)) {
-    misuse("has_conv: local_conv has " + text(local_conv.size()) + " entries");
-  }
-  return local_conv[static_cast<std::size_t>(layer)].width > 0;
-}
-
-int ModelConfig::features() const {
-  if (order < 0 || order > 8) misuse("features: order is " + text(order));
-  std::int64_t count = 1;  // C(4 + p, p), one factor at a time: every step is a whole number
-  for (std::int64_t i = 1; i <= kKeyDim; ++i) count = count * (order + i) / i;
-  return static_cast<int>(count);
-}
-
 double ModelConfig::approximation_error() const {
   if (coefficients.empty() || !(bound > 0)) misuse("approximation_error: no coefficients or bound");
   return kernels::relative_error_to_exp(coefficients, bound);

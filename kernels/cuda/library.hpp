@@ -1,0 +1,30 @@
+// What libm5_cuda.so gives to the program that loads it (kernels/cuda_loader.cpp). Both come from
+// one build: the loader refuses a library of another version.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/sweeps.hpp"
+
+namespace m5::kernels::cuda {
+
+inline constexpr std::int64_t kChunkRows = 65536;
+
+struct CudaSetup {
+  ModelConfig config;
+  SweepOptions options;
+  int device_index = 0;
+  bool bf16 = false;                     // x and operands of products; sums are fp32 in any case
+  std::int64_t chunk_rows = kChunkRows;  // rows that the device works on at a time
+  Backend<float>* host = nullptr;        // threads for the calls back; outlives the sweeps
+};
+
+// The symbols: "m5_cuda_" and the name. Both functions may throw Error.
+struct Library {
+  const char* (*version)() = nullptr;
+  void (*describe)(int device_index, std::string* name) = nullptr;  // the name of the GPU
+  Sweeps<float>* (*make_sweeps)(const CudaSetup* setup) = nullptr;
+};
+
+}  // namespace m5::kernels::cuda

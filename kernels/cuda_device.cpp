@@ -1,0 +1,121 @@
+#include "kernels/cuda_device.hpp"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/location.hpp"
+#include "kernels/cuda/library.hpp"
+#include "m5/error.hpp"
+#include "m5/version.hpp"
+
+namespace m5::kernels {
+namespace {
+
+constexpr const char* kFile = "libm5_cuda.so";
+
+[[noreturn]] void missing(const std::string& why) {
+  throw Error(ErrorKind::kResource, "device cuda: " + why);
+}
+
+bool exists(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0;
+}
+
+std::string library_path() {
+  if (const char* path = std::getenv("M5_CUDA_LIBRARY")) return path;
+  for (const std::string& folder : own_folders()) {
+    for (const char* way : {"", "/../lib", "/" M5_LIB_FROM_BIN}) {
+      const std::string path = folder + way + "/" + kFile;
+      if (exists(path)) return path;
+    }
+  }
+  return kFile;
+}
+
+const cuda::Library& library() {
+  static const cuda::Library loaded = [] {
+    const std::string path = library_path();
+    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+      if (path == kFile) {
+        missing(std::string(kFile) + " is not installed (it comes with builds of M5_CUDA=ON); use "
+                                     "--device cpu or auto");
+      }
+      missing(std::string("the library cannot be loaded: ") + dlerror());
+    }
+    cuda::Library l;
+    const auto find = [&](const char* name, auto& function) {
+      void* symbol = dlsym(handle, name);
+      if (!symbol) missing(path + " lacks " + name);
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
+    };
+    find("m5_cuda_version", l.version);
+    if (l.version() != std::string(version())) {
+      missing(path + " is of m5 " + l.version() + ", this is m5 " + version());
+    }
+    find("m5_cuda_describe", l.describe);
+    find("m5_cuda_make_sweeps", l.make_sweeps);
+    return l;
+  }();
+  return loaded;
+}
+
+int device_index(const std::string& name) {
+  if (name == "cuda") return 0;
+  const char* begin = name.data() + 5;
+  const char* end = name.data() + name.size();
+  int index = 0;
+  const auto [stop, error] = std::from_chars(begin, end, index);
+  if (begin == end || stop != end || error != std::errc() || index < 0) {
+    throw Error(ErrorKind::kUsage, "device '" + name + "' is not known: cuda:N numbers the GPUs from 0");
+  }
+  return index;
+}
+
+class Gpu final : public Device {
+ public:
+  explicit Gpu(const DeviceOptions& o)
+      : index_(device_index(o.name)), bf16_(o.bf16), library_(library()) {
+    std::string gpu;
+    library_.describe(index_, &gpu);
+    name_ = "cuda:" + std::to_string(index_) + " " + gpu + (bf16_ ? ", bf16" : ", fp32");
+    host_ = make_cpu_backend({.threads = o.threads});
+  }
+
+  std::string name() const override { return name_; }
+  Backend<float>& host() override { return *host_; }
+  std::unique_ptr<Sweeps<float>> make_sweeps(const ModelConfig& config,
+                                             const SweepOptions& options) override {
+    cuda::CudaSetup setup;
+    setup.config = config;
+    setup.options = options;
+    setup.device_index = index_;
+    setup.bf16 = bf16_;
+    setup.host = host_.get();
+    return std::unique_ptr<Sweeps<float>>(library_.make_sweeps(&setup));
+  }
+
+ private:
+  const int index_;
+  const bool bf16_;
+  const cuda::Library& library_;
+  std::string name_;
+  std::unique_ptr<Backend<float>> host_;
+};
+
+}  // namespace
+
+bool names_cuda(const std::string& name) { return name == "cuda" || name.starts_with("cuda:"); }
+
+std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options) {
+  return std::make_unique<Gpu>(options);
+}
+
+}  // namespace m5::kernels

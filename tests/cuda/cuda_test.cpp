@@ -1,0 +1,85 @@
+// The CUDA device, its kernels as host code (kernels/cuda/emulation).
+#include <gtest/gtest.h>
+
+#include <cctype>
+
+#include "kernel_checks.hpp"
+#include "kernels/cuda/sweeps.hpp"
+#include "m5/error.hpp"
+#include "pass_checks.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+std::unique_ptr<Sweeps<float>> make(const CudaSetup& setup) {
+  if (setup.bf16) return std::make_unique<CudaSweeps<bf16>>(setup);
+  return std::make_unique<CudaSweeps<float>>(setup);
+}
+
+TEST(CudaKernels, AreThoseOfRef) {
+  Device device(0);
+  const std::vector<Check> checks = kernel_checks(device);
+  EXPECT_GT(checks.size(), 400u);
+  for (const Check& check : checks) {
+    EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
+                            << check.tolerance;
+  }
+}
+
+class CudaPasses : public testing::TestWithParam<PassCase> {};
+
+TEST_P(CudaPasses, AreThoseOfRef) {
+  for (const bool narrow : {false, true}) {
+    for (const Check& check : pass_checks(GetParam(), narrow, make)) {
+      EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
+                              << check.tolerance;
+    }
+  }
+}
+
+TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
+  EXPECT_EQ(company(GetParam(), false, make), 0);
+}
+
+std::string test_name(const testing::TestParamInfo<PassCase>& info) {
+  std::string name = info.param.name;
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Cases, CudaPasses, testing::ValuesIn(pass_cases()), test_name);
+
+// What ready_memory and pass_memory tell is what is taken, to the byte.
+TEST(CudaMemory, IsWhatIsTold) {
+  for (const bool training : {false, true}) {
+    for (const bool conv : {false, true}) {
+      const auto host = make_ref_backend<float>();
+      CudaSetup setup;
+      setup.config = config_of(16, 8, 32, 3, 4, 3, conv ? std::vector<LocalConv>{{3, 2}, {}, {5, 1}}
+                                                        : std::vector<LocalConv>{});
+      setup.options.training = training;
+      setup.bf16 = conv;
+      setup.chunk_rows = 1024;
+      setup.host = host.get();
+      std::unique_ptr<Sweeps<float>> sweeps = make(setup);
+      Device& device = conv ? static_cast<CudaSweeps<bf16>&>(*sweeps).device()
+                            : static_cast<CudaSweeps<float>&>(*sweeps).device();
+      EXPECT_EQ(device.taken_bytes(), 0u);
+      const auto parameters = random_parameters(setup.config, 3);
+      sweeps->load(parameters.data());
+      EXPECT_EQ(device.taken_bytes(), sweeps->ready_memory().device);
+      const auto a = random_sequence(1700, 1), b = random_sequence(3, 2);
+      const std::vector<TokenView> batch{{a.data(), 1700, true, 0}, {b.data(), 3, false, 1}};
+      const int stages = training ? 4 : 1;
+      const auto pass = sweeps->begin(batch, stages);
+      const PassSize size{1703, 2, 2, stages};
+      const std::uint64_t told = sweeps->ready_memory().device + sweeps->pass_memory(size).device;
+      EXPECT_LE(device.taken_bytes(), told);
+      EXPECT_GE(static_cast<double>(device.taken_bytes()), 0.99 * static_cast<double>(told));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace m5::kernels::cuda

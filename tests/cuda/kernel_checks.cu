@@ -1,0 +1,600 @@
+#include "kernel_checks.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "kernels/backend.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/features.hpp"
+#include "kernels/cuda/products.hpp"
+#include "kernels/cuda/rows.hpp"
+#include "kernels/cuda/sequences.hpp"
+#include "kernels/math/minimax.hpp"
+#include "kernels/math/monomials.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+using Values = std::vector<double>;
+
+// Numbers that are exactly bf16, so that both types compute from the same operands.
+Values random_values(std::int64_t count, unsigned seed, double scale = 1) {
+  std::mt19937_64 random(seed);
+  Values values(static_cast<std::size_t>(count));
+  for (double& v : values) {
+    const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
+    v = static_cast<double>(
+        to_float(from_float<bf16>(static_cast<float>(scale * (2 * uniform - 1)))));
+  }
+  return values;
+}
+
+template <class E>
+Array<E> put(Device& device, const Values& values) {
+  std::vector<E> typed(values.size());
+  std::transform(values.begin(), values.end(), typed.begin(),
+                 [](double v) { return from_float<E>(static_cast<float>(v)); });
+  Array<E> array(device, static_cast<std::int64_t>(values.size()), "a check");
+  device.upload(array.data(), typed.data(), array.bytes());
+  return array;
+}
+
+template <class E>
+Values get(Device& device, const Array<E>& array) {
+  std::vector<E> typed(array.size());
+  device.download(typed.data(), array.data(), array.bytes());
+  Values values(array.size());
+  std::transform(typed.begin(), typed.end(), values.begin(),
+                 [](E v) { return static_cast<double>(to_float(v)); });
+  return values;
+}
+template <>
+Values get<double>(Device& device, const Array<double>& array) {
+  Values values(array.size());
+  device.download(values.data(), array.data(), array.bytes());
+  return values;
+}
+
+// An array that holds no number yet.
+template <class E>
+Array<E> room(Device& device, std::int64_t count) {
+  return put<E>(device, Values(static_cast<std::size_t>(count), std::nan("")));
+}
+
+double difference(const Values& actual, const Values& expected) {
+  double greatest = 0, worst = 0;
+  for (double e : expected) greatest = std::max(greatest, std::abs(e));
+  if (actual.size() < expected.size()) return INFINITY;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = std::abs(actual[i] - expected[i]);
+    if (!(d <= worst)) worst = d;  // NaN stays
+    if (std::isnan(worst)) return worst;
+  }
+  return greatest > 0 ? worst / greatest : worst;
+}
+
+template <class E>
+class Checks {
+ public:
+  Checks(Device& device, std::vector<Check>& checks) : device_(device), checks_(checks) {}
+
+  void all() {
+    for (const int d : {8, 24, 136, 512}) rows(d);
+    sums();
+    for (const int order : {2, 4, 6, 8}) attention(order, 8, 8);
+    attention(4, 16, 3);
+    attention(4, 24, 8);
+    attention(2, 8, 11);
+    attention(4, 8, 20);
+    for (const int window : {0, 3, 15}) sequences(window, 40);
+    sequences(2, 264);
+    products(37, 16, 24);
+    products(200, 136, 64);
+    products(1, 8, 8);
+  }
+
+ private:
+  static constexpr bool kNarrow = !std::is_same_v<E, float>;
+  // Of one rounding of a result, and of sums of rounded values.
+  static constexpr double kStored = kNarrow ? 0x1p-8 : 3e-6;
+  static constexpr double kSummed = 3e-6;
+
+  void check(const std::string& name, const Values& actual, const Values& expected,
+             double tolerance) {
+    checks_.push_back({name + (kNarrow ? ", bf16" : ", fp32"), difference(actual, expected),
+                       tolerance});
+  }
+  Array<E> operand(const Values& v) { return put<E>(device_, v); }
+  Array<float> wide(const Values& v) { return put<float>(device_, v); }
+
+  void rows(int d) {
+    const std::int64_t n = 517;
+    const double epsilon = 1e-5;
+    const std::string at = " of " + std::to_string(d) + " columns";
+    const Values x = random_values(n * d, 1), gain = random_values(d, 2), dh = random_values(n * d, 3),
+                 dx = random_values(n * d, 4), bias = random_values(d, 5);
+    const auto X = operand(x), DH = operand(dh), DX = operand(dx);
+    const auto G = wide(gain);
+    const auto eps = static_cast<float>(epsilon);
+    Values y(x.size()), expected = dx, d_gain(static_cast<std::size_t>(d));
+    ref_->norm(0, static_cast<int>(n), d, epsilon, x.data(), gain.data(), y.data());
+    {
+      auto Y = room<E>(device_, n * d);
+      auto R = room<float>(device_, n);
+      norm(device_, n, d, eps, X.data(), G.data(), Y.data(), R.data());
+      check("norm" + at, get(device_, Y), y, kStored);
+      Values r(static_cast<std::size_t>(n));
+      for (std::int64_t i = 0; i < n; ++i) {
+        double square = 0;
+        for (int c = 0; c < d; ++c) square += std::pow(x[static_cast<std::size_t>(i * d + c)], 2);
+        r[static_cast<std::size_t>(i)] = 1 / std::sqrt(square / d + epsilon);
+      }
+      check("inverse roots" + at, get(device_, R), r, kSummed);
+    }
+    ref_->norm_backward(0, static_cast<int>(n), d, epsilon, x.data(), gain.data(), dh.data(),
+                        expected.data(), d_gain.data());
+    for (const bool in_place : {false, true}) {
+      auto out = operand(in_place ? dx : Values(dx.size(), std::nan("")));
+      const std::int64_t parts = sum_parts(n);
+      auto gains = room<float>(device_, parts * d), before = room<float>(device_, parts * d),
+           after = room<float>(device_, parts * d), total = room<float>(device_, d);
+      norm_backward(device_, n, d, eps, X.data(), G.data(), DH.data(),
+                    in_place ? out.data() : DX.data(), out.data(),
+                    NormSums{gains.data(), before.data(), after.data()});
+      const std::string name = "norm_backward" + at + (in_place ? " in place" : "");
+      check(name, get(device_, out), expected, kStored);
+      const auto total_of = [&](const Array<float>& partial) {
+        add_parts(device_, parts, d, partial.data(), total.data(), false);
+        return get(device_, total);
+      };
+      check(name + ", gain", total_of(gains), d_gain, kSummed);
+      check(name + ", sum before", total_of(before), column_totals(dx, d), kSummed);
+      check(name + ", sum after", total_of(after), column_totals(expected, d), kSummed);
+    }
+    {
+      auto Y = room<E>(device_, n * d), K = room<E>(device_, n * d);
+      const auto B = operand(bias);
+      Values k(x.size());
+      for (std::size_t i = 0; i < x.size(); ++i) k[i] = x[i] + bias[i % static_cast<std::size_t>(d)];
+      gelu(device_, n, d, X.data(), B.data(), K.data(), Y.data());
+      ref_->gelu(0, n * d, k.data(), y.data());
+      check("gelu" + at, get(device_, Y), y, kStored);
+      check("gelu, input kept" + at, get(device_, K), k, kStored);
+      add_bias(device_, n, d, X.data(), B.data(), Y.data());
+      check("add_bias" + at, get(device_, Y), k, kStored);
+      ref_->gelu_backward(0, n * d, x.data(), dh.data(), y.data());
+      gelu_backward(device_, n * d, X.data(), DH.data(), Y.data());
+      check("gelu_backward" + at, get(device_, Y), y, kStored);
+    }
+    head(n, d, epsilon, x, gain, X, G);
+    {
+      std::vector<std::int64_t> picked;
+      for (std::int64_t i = 3; i < n; i += 7) picked.push_back(n - 1 - i);
+      Array<std::int64_t> P(device_, static_cast<std::int64_t>(picked.size()), "a check");
+      device_.upload(P.data(), picked.data(), P.bytes());
+      Values some, back(x.size(), 0.0);
+      for (std::int64_t row : picked) {
+        for (int c = 0; c < d; ++c) {
+          const auto i = static_cast<std::size_t>(row * d + c);
+          some.push_back(x[i]);
+          back[i] = x[i];
+        }
+      }
+      auto S = room<E>(device_, static_cast<std::int64_t>(some.size()));
+      gather(device_, static_cast<std::int64_t>(picked.size()), d, P.data(), X.data(), S.data());
+      check("gather" + at, get(device_, S), some, 0);
+      auto T = operand(Values(x.size(), 0.0));
+      scatter(device_, static_cast<std::int64_t>(picked.size()), d, P.data(), S.data(), T.data());
+      check("scatter" + at, get(device_, T), back, 0);
+      auto W = room<float>(device_, n * d - 3);
+      widen(device_, n * d - 3, X.data(), W.data());
+      check("widen" + at, get(device_, W), Values(x.begin(), x.end() - 3), 0);
+      auto C = room<E>(device_, n * d - 3);
+      convert(device_, n * d - 3, W.data(), C.data());
+      check("convert" + at, get(device_, C), Values(x.begin(), x.end() - 3), 0);
+    }
+  }
+
+  void head(std::int64_t n, int d, double epsilon, const Values& x, const Values& gain,
+            const Array<E>& X, const Array<float>& G) {
+    const std::string at = " of " + std::to_string(d) + " columns";
+    const Values weight = random_values(4 * d, 6), bias = random_values(4, 7),
+                 d_logits = random_values(n * 4, 8);
+    const auto W = wide(weight), B = wide(bias), D = wide(d_logits);
+    const HeadParameters p{d, static_cast<float>(epsilon), G.data(), W.data(), B.data()};
+    const int rows = static_cast<int>(n);
+    Values normed(x.size()), log_probs(static_cast<std::size_t>(n * 4)), dn(x.size()),
+        dx(x.size(), 0.0), d_gain(static_cast<std::size_t>(d)), d_weight(weight.size()), d_bias(4);
+    ref_->norm(0, rows, d, epsilon, x.data(), gain.data(), normed.data());
+    ref_->head(0, rows, d, normed.data(), weight.data(), bias.data(), log_probs.data());
+    ref_->head_backward(0, rows, d, normed.data(), weight.data(), d_logits.data(), dn.data(),
+                        d_weight.data(), d_bias.data());
+    ref_->norm_backward(0, rows, d, epsilon, x.data(), gain.data(), dn.data(), dx.data(),
+                        d_gain.data());
+    auto L = room<float>(device_, n * 4), R = room<float>(device_, n);
+    auto DX = room<E>(device_, n * d);
+    const std::int64_t parts = sum_parts(n);
+    auto partial = room<float>(device_, parts * 4 * d), total = room<float>(device_, 4 * d);
+    auto DW = wide(Values(weight.size(), 0.0)), DG = wide(Values(gain.size(), 0.0));
+    cuda::head<E>(device_, p, n, X.data(), L.data(), R.data());
+    cuda::head_backward<E>(device_, p, n, X.data(), R.data(), D.data(), DX.data(), partial.data());
+    add_parts(device_, parts, 4 * d, partial.data(), total.data(), false);
+    head_gradients(device_, p, total.data(), DW.data(), DG.data());
+    check("head" + at, get(device_, L), log_probs, kSummed);
+    check("head_backward" + at, get(device_, DX), dx, kStored);
+    check("head_backward, weight" + at, get(device_, DW), d_weight, kSummed);
+    check("head_backward, gain" + at, get(device_, DG), d_gain, kSummed);
+  }
+
+  void sums() {
+    const std::int64_t n = 1100;
+    for (const int columns : {8, 200}) {
+      const Values x = random_values(n * columns, 9);
+      const auto X = operand(x);
+      const std::int64_t parts = sum_parts(n);
+      auto partial = room<float>(device_, parts * columns);
+      Values expected = column_totals(x, columns);
+      for (double& e : expected) e += 0.5;
+      auto total = wide(Values(static_cast<std::size_t>(columns), 0.5));
+      column_sums(device_, n, columns, X.data(), partial.data());
+      add_parts(device_, parts, columns, partial.data(), total.data(), true);
+      check("column_sums of " + std::to_string(columns), get(device_, total), expected, kSummed);
+    }
+  }
+
+  static Values column_totals(const Values& x, int columns) {
+    Values sums(static_cast<std::size_t>(columns));
+    for (std::size_t i = 0; i < x.size(); ++i) sums[i % sums.size()] += x[i];
+    return sums;
+  }
+
+  // --- attention: three contexts, one of two sequences, pieces of several lengths
+  struct Sequences {
+    std::vector<std::int64_t> lengths{700, 1, 530, 33};
+    std::vector<std::int64_t> contexts{0, 1, 1, 2};
+    std::vector<bool> circular{true, false, true, false};
+  };
+
+  void attention(int order, int heads, int value_dim) {
+    const std::string at = " of order " + std::to_string(order) + ", " + std::to_string(heads) +
+                           " heads of " + std::to_string(value_dim);
+    AttentionShape shape;
+    shape.heads = heads;
+    shape.value_dim = value_dim;
+    shape.order = order;
+    shape.bound = 2;
+    shape.polynomial = minimax_exp(order, shape.bound);
+    shape.weights = feature_weights(shape.polynomial);
+    shape.features = static_cast<int>(shape.weights.size());
+    AttentionSize size;
+    size.heads = heads;
+    size.value_dim = value_dim;
+    size.order = order;
+    size.features = shape.features;
+    size.bound = 2;
+    // The walk of the kernels has the features in another order.
+    const auto walk = walk_exponents(order);
+    std::map<std::array<int, 4>, std::size_t> place;
+    const std::vector<Monomial> all = monomials(order);
+    for (std::size_t f = 0; f < all.size(); ++f) place[all[f].exponent] = f;
+
+    const Sequences s;
+    std::vector<std::vector<Token>> tokens;
+    std::vector<TokenView> views;
+    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+      tokens.emplace_back(static_cast<std::size_t>(s.lengths[i]), kTokenA);
+    }
+    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+      views.push_back({tokens[i].data(), s.lengths[i], s.circular[i], s.contexts[i]});
+    }
+    // Two chunks, so that a context goes on in the next one.
+    const Batch batch(device_, views, 0, 2 * kPieceRows);
+    const std::int64_t n = batch.rows, H = heads, V = value_dim, C = V + 1;
+    const std::int64_t kv_stride = (4 + V) * H;
+    const Values kv = random_values(n * kv_stride, 11, 2), q = random_values(n * 4 * H, 12, 2),
+                 d_o = random_values(n * V * H, 13);
+    Values z = kv, zq = q;
+    ref_->bound(0, shape, static_cast<int>(n), kv_stride, kv.data(), z.data());
+    ref_->bound(0, shape, static_cast<int>(n), 4 * H, q.data(), zq.data());
+
+    const std::int64_t state = shape.state_size();
+    const auto state_of = [&](std::int64_t context, const Values& from, std::int64_t stride,
+                              const double* u, std::int64_t u_stride, bool unit) {
+      Values sum(static_cast<std::size_t>(state), 0.0), scaled(sum.size());
+      std::int64_t row = 0;
+      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+        if (s.contexts[i] == context) {
+          ref_->attention_accumulate(0, shape, static_cast<int>(s.lengths[i]),
+                                     from.data() + row * stride, stride, u + row * u_stride,
+                                     u_stride, unit, sum.data());
+        }
+        row += s.lengths[i];
+      }
+      ref_->attention_scale(shape, sum.data(), scaled.data());
+      return scaled;
+    };
+    // [contexts][slices][F][9][8] of the device as [contexts][F][C][H].
+    const auto in_order = [&](const Values& device_states) {
+      Values states(static_cast<std::size_t>(batch.contexts * state));
+      for (std::int64_t x = 0; x < batch.contexts; ++x) {
+        for (std::int64_t f = 0; f < size.features; ++f) {
+          const auto to = static_cast<std::int64_t>(place.at(walk[static_cast<std::size_t>(f)]));
+          for (std::int64_t c = 0; c < C; ++c) {
+            for (std::int64_t h = 0; h < H; ++h) {
+              const std::int64_t b = c == V ? 0 : c / kValues, column = c == V ? kValues : c % kValues;
+              const std::int64_t slice = h / kHeads * size.batches() + b;
+              states[static_cast<std::size_t>(((x * size.features + to) * C + c) * H + h)] =
+                  device_states[static_cast<std::size_t>(
+                      x * size.state() + slice * size.slice() + (f * kColumns + column) * kHeads +
+                      h % kHeads)];
+            }
+          }
+        }
+      }
+      return states;
+    };
+
+    const auto KV = wide(kv), Q = wide(q);
+    const auto DO = operand(d_o);
+    const std::vector<double> weights = state_weights(order, shape.polynomial);
+    Array<double> weights_on_device(device_, size.features, "a check");
+    device_.upload(weights_on_device.data(), weights.data(), weights_on_device.bytes());
+    auto partial = room<float>(device_, most_pieces(2 * kPieceRows) * size.state());
+    Array<double> total(device_, batch.contexts * size.state(), "a check");
+    const auto sum_up = [&](const Array<float>& from, std::int64_t stride, const float* u,
+                            std::int64_t u_stride, bool unit, Array<float>& scaled) {
+      for (const Chunk& c : batch.all.cut.chunks) {
+        const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+        accumulate(device_, size, pieces, from.data(), stride, u, u_stride, unit, partial.data());
+        reduce_states(device_, size, batch.all.spans(c), c.spans, partial.data(),
+                      weights_on_device.data(), total.data(), scaled.data());
+      }
+    };
+    auto S = room<float>(device_, batch.contexts * size.state());
+    sum_up(KV, kv_stride, KV.data() + 4 * H, kv_stride, true, S);
+    Values states;
+    for (std::int64_t x = 0; x < batch.contexts; ++x) {
+      const Values one = state_of(x, z, kv_stride, z.data() + 4 * H, kv_stride, true);
+      states.insert(states.end(), one.begin(), one.end());
+    }
+    check("accumulate" + at, in_order(get(device_, S)), states, kSummed);
+
+    // By sequences, each with the state of its context.
+    Values o(static_cast<std::size_t>(n * V * H)), sum(static_cast<std::size_t>(n * H)),
+        du(static_cast<std::size_t>(n * C * H)), dq(q.size()), d_states(states.size(), 0.0),
+        d_kv(kv.size());
+    const auto by_sequence = [&](auto call) {
+      std::int64_t row = 0;
+      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+        call(row, static_cast<int>(s.lengths[i]), s.contexts[i] * state);
+        row += s.lengths[i];
+      }
+    };
+    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
+      ref_->attention_query(0, shape, rows, zq.data() + row * 4 * H, 4 * H,
+                            states.data() + at_state, o.data() + row * V * H, sum.data() + row * H);
+      ref_->attention_query_backward(0, shape, rows, zq.data() + row * 4 * H, 4 * H,
+                                     states.data() + at_state, o.data() + row * V * H,
+                                     sum.data() + row * H, d_o.data() + row * V * H,
+                                     du.data() + row * C * H, dq.data() + row * 4 * H,
+                                     d_states.data() + at_state);
+      ref_->bound_backward(0, shape, rows, 4 * H, q.data() + row * 4 * H, dq.data() + row * 4 * H,
+                           dq.data() + row * 4 * H);
+    });
+    for (std::int64_t x = 0; x < batch.contexts; ++x) {
+      Values scaled(static_cast<std::size_t>(state));
+      ref_->attention_scale(shape, d_states.data() + x * state, scaled.data());
+      std::copy(scaled.begin(), scaled.end(), d_states.begin() + x * state);
+    }
+    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
+      const std::int64_t r = row * kv_stride;
+      ref_->attention_accumulate_backward(0, shape, rows, z.data() + r, kv_stride,
+                                          z.data() + r + 4 * H, kv_stride,
+                                          d_states.data() + at_state, d_kv.data() + r,
+                                          d_kv.data() + r + 4 * H);
+      ref_->bound_backward(0, shape, rows, kv_stride, kv.data() + r, d_kv.data() + r,
+                           d_kv.data() + r);
+    });
+
+    auto O = room<E>(device_, n * V * H), DQ = room<E>(device_, n * 4 * H),
+         DKV = room<E>(device_, n * kv_stride);
+    auto SUM = room<float>(device_, n * H), DU = room<float>(device_, n * C * H),
+         DS = room<float>(device_, batch.contexts * size.state());
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      query(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data());
+    }
+    check("query" + at, get(device_, O), o, kNarrow ? 0x1p-8 : 1e-5);
+    check("query, weights" + at, get(device_, SUM), sum, 1e-5);
+    // The gradient of what was computed, from the rounded output that the kernel is given.
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      query_backward(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data(), DO.data(),
+                     DQ.data(), DU.data());
+    }
+    check("query_backward, du" + at, get(device_, DU), du, kNarrow ? 0x1p-7 : 1e-5);
+    check("query_backward" + at, get(device_, DQ), dq, kNarrow ? 0x1p-5 : 2e-5);
+    sum_up(Q, 4 * H, DU.data(), C * H, false, DS);
+    check("accumulate, du" + at, in_order(get(device_, DS)), d_states, kNarrow ? 0x1p-6 : 2e-5);
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      accumulate_backward(device_, size, pieces, KV.data(), DS.data(), DKV.data());
+    }
+    check("accumulate_backward" + at, get(device_, DKV), d_kv, kNarrow ? 0x1p-5 : 5e-5);
+  }
+
+  // --- neighbours
+  void sequences(int window, int d) {
+    const std::string at = " of window " + std::to_string(window) + ", " + std::to_string(d) +
+                           " columns";
+    const std::vector<std::int64_t> lengths{600, 3, 41};
+    const std::vector<bool> circular{true, true, false};
+    std::mt19937 random(21);
+    std::vector<std::vector<Token>> tokens;
+    std::vector<TokenView> views;
+    for (std::int64_t length : lengths) {
+      tokens.emplace_back(static_cast<std::size_t>(length));
+      for (Token& t : tokens.back()) t = static_cast<Token>(random() % 6);
+    }
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      views.push_back({tokens[i].data(), lengths[i], circular[i], static_cast<std::int64_t>(i)});
+    }
+    const Batch batch(device_, views, window, 2 * kPieceRows);
+    const Chunk& chunk = batch.all.cut.chunks.at(0);
+    const Pieces pieces{batch.all.pieces(chunk), chunk.pieces, 0};
+    const std::int64_t n = batch.rows, taps = 2 * window + 1;
+    const Values table = random_values(taps * 7 * d, 22), bias = random_values(d, 23),
+                 dx = random_values(n * d, 24), x = random_values(n * d, 25),
+                 gain = random_values(d, 26);
+    const auto by_sequence = [&](auto call) {
+      std::int64_t row = 0;
+      for (const TokenView& v : views) {
+        call(row, v);
+        row += v.length;
+      }
+    };
+    const auto position = [](const TokenView& v, std::int64_t p) {
+      if (p >= 0 && p < v.length) return p;
+      if (!v.circular) return std::int64_t{-1};
+      return (p % v.length + v.length) % v.length;
+    };
+    Values expected(static_cast<std::size_t>(n * d)), d_table(table.size()), d_bias(bias.size());
+    by_sequence([&](std::int64_t row, const TokenView& v) {
+      std::vector<std::uint8_t> around;
+      for (std::int64_t i = -window; i < v.length + window; ++i) {
+        const std::int64_t p = position(v, i);
+        around.push_back(p < 0 ? kTokenPad : v.tokens[p]);
+      }
+      const int rows = static_cast<int>(v.length);
+      ref_->embed(0, rows, d, window, around.data(), table.data(), bias.data(),
+                  expected.data() + row * d);
+      ref_->embed_backward(0, rows, d, window, around.data(), dx.data() + row * d, d_table.data(),
+                           d_bias.data());
+    });
+    const auto T = wide(table), B = wide(bias), G = wide(gain);
+    const auto DX = operand(dx), X = operand(x);
+    auto Y = room<E>(device_, n * d);
+    embed(device_, pieces, d, window, batch.tokens.data(), T.data(), B.data(), Y.data());
+    check("embed" + at, get(device_, Y), expected, kStored);
+    const int columns = one_hot_columns(window);
+    auto hot = room<E>(device_, n * columns);
+    one_hot(device_, pieces, window, batch.tokens.data(), hot.data());
+    Products products(device_, n);
+    auto D = wide(Values(static_cast<std::size_t>(columns * d), 0.0));
+    products.backward_weight(n, d, columns, DX.data(), hot.data(), D.data());
+    d_table.insert(d_table.end(), d_bias.begin(), d_bias.end());
+    check("one_hot" + at, get(device_, D), d_table, 1e-5);
+
+    for (const auto& [width, dilation] : {std::pair{3, 1}, std::pair{9, 5}}) {
+      const std::string name = at + ", width " + std::to_string(width) + ", dilation " +
+                               std::to_string(dilation);
+      const Values weight = random_values(width * d, 27);
+      const auto W = wide(weight);
+      const std::int64_t halo = std::int64_t{width - 1} / 2 * dilation;
+      Values normed(x.size()), out = x, dh(x.size(), 0.0), d_weight(weight.size());
+      ref_->norm(0, static_cast<int>(n), d, 1e-5, x.data(), gain.data(), normed.data());
+      by_sequence([&](std::int64_t row, const TokenView& v) {
+        const auto rows_around = [&](const Values& from) {
+          Values around;
+          for (std::int64_t i = -halo; i < v.length + halo; ++i) {
+            const std::int64_t p = position(v, i);
+            for (int c = 0; c < d; ++c) {
+              around.push_back(p < 0 ? 0.0 : from[static_cast<std::size_t>((row + p) * d + c)]);
+            }
+          }
+          return around;
+        };
+        const int rows = static_cast<int>(v.length);
+        const Values around = rows_around(normed), d_around = rows_around(dx);
+        ref_->local_conv(0, rows, d, width, dilation, around.data(), weight.data(), false,
+                         out.data() + row * d);
+        ref_->local_conv(0, rows, d, width, dilation, d_around.data(), weight.data(), true,
+                         dh.data() + row * d);
+        ref_->local_conv_backward_weight(0, rows, d, width, dilation, around.data(),
+                                         dx.data() + row * d, d_weight.data());
+      });
+      auto R = room<float>(device_, n), partial = room<float>(device_, pieces.count * width * d),
+           total = room<float>(device_, width * d);
+      norm<E>(device_, n, d, 1e-5f, X.data(), G.data(), nullptr, R.data());
+      const Convolution conv{d, width, dilation, G.data(), W.data()};
+      convolve(device_, pieces, conv, X.data(), R.data(), Y.data());
+      check("convolve" + name, get(device_, Y), out, kStored);
+      convolve_backward(device_, pieces, conv, DX.data(), Y.data());
+      check("convolve_backward" + name, get(device_, Y), dh, kStored);
+      convolve_backward_weight(device_, pieces, conv, X.data(), R.data(), DX.data(),
+                               partial.data());
+      add_parts(device_, pieces.count, std::int64_t{width} * d, partial.data(), total.data(), false);
+      check("convolve_backward, weight" + name, get(device_, total), d_weight, 1e-5);
+    }
+  }
+
+  void products(int n, int in, int out) {
+    const std::string at = " of " + std::to_string(n) + " rows, " + std::to_string(in) + " to " +
+                           std::to_string(out);
+    const Values x = random_values(n * in, 31), w = random_values(out * in, 32),
+                 bias = random_values(out, 33), add = random_values(n * out, 34),
+                 dy = random_values(n * out, 35), kept = random_values(n * in, 36, 2);
+    const auto X = operand(x), W = operand(w), B = operand(bias), DY = operand(dy),
+               K = operand(kept);
+    Products products(device_, 2 * n);
+    const auto linear = ref_->make_linear(in, out, Backend<double>::kForwardAndBackward);
+    using Then = Backend<double>::Then;
+    Values y = add, plain(y.size()), dx(x.size()), dw(w.size()), no_bias(y.size());
+    ref_->pack(*linear, w.data(), nullptr);
+    ref_->linear(0, *linear, n, x.data(), no_bias.data(), Then::kStore);
+    ref_->pack(*linear, w.data(), bias.data());
+    ref_->linear(0, *linear, n, x.data(), y.data(), Then::kAdd);
+    ref_->linear(0, *linear, n, x.data(), plain.data(), Then::kStore);
+    const double tolerance = kNarrow ? 0x1p-8 : 5e-6;
+    auto Y = operand(add);
+    products.forward<E, E>(n, in, out, X.data(), W.data(), B.data(), Y.data(), Y.data());
+    check("product, added in place" + at, get(device_, Y), y, tolerance);
+    const auto A = operand(add);
+    auto Z = room<E>(device_, n * out);
+    products.forward<E, E>(n, in, out, X.data(), W.data(), B.data(), A.data(), Z.data());
+    check("product, added" + at, get(device_, Z), y, tolerance);
+    auto F = room<float>(device_, n * out);
+    products.forward<E, float>(n, in, out, X.data(), W.data(), nullptr, nullptr, F.data());
+    check("product to fp32" + at, get(device_, F), no_bias, 5e-6);
+    Values activated(y.size());
+    ref_->gelu(0, n * out, plain.data(), activated.data());
+    for (const bool keep : {false, true}) {
+      auto P = room<E>(device_, n * out);
+      auto G = room<E>(device_, n * out);
+      products.forward_gelu(n, in, out, X.data(), W.data(), B.data(),
+                            keep ? P.data() : static_cast<E*>(nullptr), G.data());
+      check("product, gelu" + at, get(device_, G), activated, kNarrow ? 0x1p-7 : 1e-5);
+      if (keep) check("product, gelu's input" + at, get(device_, P), plain, tolerance);
+    }
+    ref_->linear_backward_input(0, *linear, n, dy.data(), dx.data(), false);
+    auto DX = room<E>(device_, n * in);
+    products.backward_input(n, in, out, DY.data(), W.data(), static_cast<const E*>(nullptr),
+                            DX.data());
+    check("product backward" + at, get(device_, DX), dx, tolerance);
+    ref_->gelu_backward(0, n * in, kept.data(), dx.data(), dx.data());
+    products.backward_input(n, in, out, DY.data(), W.data(), K.data(), DX.data());
+    check("product backward, gelu" + at, get(device_, DX), dx, kNarrow ? 0x1p-7 : 1e-5);
+    std::fill(dw.begin(), dw.end(), 0.25);
+    ref_->linear_backward_weight(0, in, out, n, x.data(), dy.data(), dw.data(), nullptr);
+    auto DW = wide(Values(w.size(), 0.25));
+    products.backward_weight(n, in, out, X.data(), DY.data(), DW.data());
+    check("product of weights" + at, get(device_, DW), dw, 5e-6);
+  }
+
+  Device& device_;
+  std::vector<Check>& checks_;
+  const std::unique_ptr<Backend<double>> ref_ = make_ref_backend<double>();
+};
+
+}  // namespace
+
+std::vector<Check> kernel_checks(Device& device) {
+  std::vector<Check> checks;
+  Checks<float>(device, checks).all();
+  Checks<bf16>(device, checks).all();
+  return checks;
+}
+
+}  // namespace m5::kernels::cuda

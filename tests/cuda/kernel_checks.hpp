@@ -1,0 +1,14 @@
+// Every kernel of the CUDA device against the `ref` backend in double, on small odd cases: run on
+// the emulation by the tests and on a GPU by tests/perf/gpu_check.cu.
+#pragma once
+
+#include <vector>
+
+#include "check.hpp"
+#include "kernels/cuda/device.hpp"
+
+namespace m5::kernels::cuda {
+
+std::vector<Check> kernel_checks(Device& device);
+
+}  // namespace m5::kernels::cuda
