@@ -17,6 +17,8 @@ inline constexpr int kColumns = 9;  // and the sum of weights
 struct AttentionSize {
   int heads = 0, value_dim = 0, order = 0, features = 0;
   float bound = 0;
+  bool tensor_cores = false;  // products of bf16 in the attention; only where they can()
+  bool can_use_tensor_cores() const { return order <= 4 && value_dim <= kValues; }
   int batches() const { return (value_dim + kValues - 1) / kValues; }
   int slices() const { return heads / kHeads * batches(); }
   std::int64_t slice() const { return std::int64_t{features} * kColumns * kHeads; }
@@ -54,8 +56,7 @@ template <class E>
 void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& pieces,
                          const float* kv, const float* d_state, E* d_kv);
 
-// Of a launch of accumulate, for tests of other layouts: weights of the features in their order,
-// c_|f| |f|! / f! (host).
+// c_|f| |f|! / f! of the features in the order of states (host).
 std::vector<double> state_weights(int order, const std::vector<double>& polynomial);
 
 }  // namespace m5::kernels::cuda

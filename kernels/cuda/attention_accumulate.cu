@@ -1,5 +1,6 @@
 // Sums of monomials times values over the rows of a piece, and of the pieces of a context.
 #include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/attention_mma.hpp"
 #include "kernels/cuda/features.hpp"
 #include "kernels/math/monomials.hpp"
 #include "m5/error.hpp"
@@ -178,6 +179,9 @@ void launch_accumulate(Device& device, const AttentionSize& size, const Pieces& 
 void accumulate(Device& device, const AttentionSize& size, const Pieces& p, const float* z,
                 std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit_column,
                 float* partial) {
+  if (size.tensor_cores) {
+    return accumulate_mma(device, size, p, z, z_stride, u, u_stride, unit_column, partial);
+  }
   const Operands o{z,          z_stride,       u,
                    u_stride,   size.heads,     size.value_dim,
                    size.batches(), unit_column, size.bound};

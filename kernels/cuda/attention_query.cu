@@ -1,6 +1,7 @@
 // What a row reads of the states, and the gradients of both sides: a thread has one head of some
 // rows, and walks the tree of features with the state slice in shared memory.
 #include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/attention_mma.hpp"
 #include "kernels/cuda/features.hpp"
 
 namespace m5::kernels::cuda {
@@ -321,6 +322,9 @@ dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
 template <class E>
 void query(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
            const float* scaled, E* o, float* weight_sum) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (size.tensor_cores) return query_mma(device, size, p, q, scaled, o, weight_sum);
+  }
   by_order(size.order, [&](auto order) {
     device.launch("query", query_kernel<decltype(order)::value, E>, grid_of(size, p), kThreads,
                   size.slice_bytes(), p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum);
@@ -331,6 +335,11 @@ template <class E>
 void query_backward(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
                     const float* scaled, const E* o, const float* weight_sum, const E* d_o, E* dq,
                     float* du) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (size.tensor_cores) {
+      return query_backward_mma(device, size, p, q, scaled, o, weight_sum, d_o, dq, du);
+    }
+  }
   by_order(size.order, [&](auto order) {
     device.launch("query_backward", query_backward_kernel<decltype(order)::value, E>,
                   grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,
@@ -341,6 +350,9 @@ void query_backward(Device& device, const AttentionSize& size, const Pieces& p, 
 template <class E>
 void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& p,
                          const float* kv, const float* d_state, E* d_kv) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (size.tensor_cores) return accumulate_backward_mma(device, size, p, kv, d_state, d_kv);
+  }
   by_order(size.order, [&](auto order) {
     device.launch("accumulate_backward", accumulate_backward_kernel<decltype(order)::value, E>,
                   grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,

@@ -8,13 +8,14 @@
 namespace m5::kernels::cuda {
 namespace {
 
-AttentionSize attention_size(const ModelConfig& c) {
+AttentionSize attention_size(const ModelConfig& c, bool narrow = false) {
   AttentionSize size;
   size.heads = c.heads;
   size.value_dim = c.value_dim();
   size.order = c.order;
   size.features = c.features();
   size.bound = static_cast<float>(c.bound);
+  size.tensor_cores = narrow && size.can_use_tensor_cores();
   return size;
 }
 
@@ -90,7 +91,7 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
     : Sweeps<float>(setup.config, setup.options),
       setup_(setup),
       device_(setup.device_index),
-      attention_(attention_size(setup.config)) {
+      attention_(attention_size(setup.config, !std::is_same_v<E, float>)) {
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
                                        std::to_string(kPieceRows));

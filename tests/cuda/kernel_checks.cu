@@ -84,6 +84,11 @@ class Checks {
     for (const int d : {8, 24, 136, 512}) rows(d);
     sums();
     for (const int order : {2, 4, 6, 8}) attention(order, 8, 8);
+    if (kNarrow) {
+      attention(4, 16, 8, true);
+      attention(2, 8, 8, true);
+      attention(4, 8, 3, true);
+    }
     attention(4, 16, 3);
     attention(4, 24, 8);
     attention(2, 8, 11);
@@ -257,9 +262,10 @@ class Checks {
     std::vector<bool> circular{true, false, true, false};
   };
 
-  void attention(int order, int heads, int value_dim) {
+  void attention(int order, int heads, int value_dim, bool tensor_cores = false) {
     const std::string at = " of order " + std::to_string(order) + ", " + std::to_string(heads) +
-                           " heads of " + std::to_string(value_dim);
+                           " heads of " + std::to_string(value_dim) +
+                           (tensor_cores ? " on tensor cores" : "");
     AttentionShape shape;
     shape.heads = heads;
     shape.value_dim = value_dim;
@@ -274,6 +280,7 @@ class Checks {
     size.order = order;
     size.features = shape.features;
     size.bound = 2;
+    size.tensor_cores = tensor_cores;
     // The walk of the kernels has the features in another order.
     const auto walk = walk_exponents(order);
     std::map<std::array<int, 4>, std::size_t> place;
@@ -359,7 +366,7 @@ class Checks {
       const Values one = state_of(x, z, kv_stride, z.data() + 4 * H, kv_stride, true);
       states.insert(states.end(), one.begin(), one.end());
     }
-    check("accumulate" + at, in_order(get(device_, S)), states, kSummed);
+    check("accumulate" + at, in_order(get(device_, S)), states, tensor_cores ? 0x1p-9 : kSummed);
 
     // By sequences, each with the state of its context.
     Values o(static_cast<std::size_t>(n * V * H)), sum(static_cast<std::size_t>(n * H)),
@@ -406,8 +413,8 @@ class Checks {
       const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
       query(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data());
     }
-    check("query" + at, get(device_, O), o, kNarrow ? 0x1p-8 : 1e-5);
-    check("query, weights" + at, get(device_, SUM), sum, 1e-5);
+    check("query" + at, get(device_, O), o, tensor_cores ? 0x1p-6 : kNarrow ? 0x1p-8 : 1e-5);
+    check("query, weights" + at, get(device_, SUM), sum, tensor_cores ? 0x1p-7 : 1e-5);
     // The gradient of what was computed, from the rounded output that the kernel is given.
     for (const Chunk& c : batch.all.cut.chunks) {
       const Pieces pieces{batch.all.pieces(c), c.pieces, 0};

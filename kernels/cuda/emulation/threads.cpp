@@ -2,6 +2,7 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -24,7 +25,8 @@ struct Fiber {
   std::unique_ptr<unsigned char[]> stack;
   State state = State::kDone;
   std::uint64_t value = 0, received = 0;
-  int mask = 0;
+  int from = 0;
+  unsigned a[4], b[2];
 };
 
 struct Machine {
@@ -91,8 +93,8 @@ bool release_warp(int first) {
   if (waiting != end - first) return false;
   for (int t = first; t < end; ++t) {
     Fiber& fiber = m.fibers[static_cast<std::size_t>(t)];
-    const int other = first + ((t - first) ^ fiber.mask);
-    if (other >= end) divergent("shuffle");
+    const int other = first + fiber.from;
+    if (other < first || other >= end) divergent("shuffle");
     fiber.received = m.fibers[static_cast<std::size_t>(other)].value;
   }
   for (int t = first; t < end; ++t) m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
@@ -133,16 +135,43 @@ void run_block() {
 
 void block_barrier() { wait_in(State::kBlockBarrier); }
 
-std::uint64_t exchange(std::uint64_t value, int mask) {
+std::uint64_t exchange(std::uint64_t value, int from) {
   Machine& m = machine();
   Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
   self.value = value;
-  self.mask = mask;
+  self.from = from;
   wait_in(State::kWarpBarrier);
   return self.received;
 }
 
 void warp_barrier() { exchange(0, 0); }
+
+void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
+  Machine& m = machine();
+  const int lane = m.current % kLanes, g = lane / 4, q = lane % 4;
+  Fiber* warp = m.fibers.data() + (m.current - lane);
+  std::copy_n(a, 4, warp[lane].a);
+  warp[lane].b[0] = b0;
+  warp[lane].b[1] = b1;
+  warp_barrier();
+  const auto half = [](unsigned pair, int i) {
+    const std::uint32_t bits = i == 0 ? pair << 16 : pair & 0xffff0000u;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  };
+  for (int e = 0; e < 4; ++e) {
+    const int row = g + e / 2 * 8, column = 2 * q + e % 2;
+    float sum = 0;
+    for (int k = 0; k < 16; ++k) {
+      const Fiber& of_a = warp[row % 8 * 4 + k % 8 / 2];
+      const Fiber& of_b = warp[column * 4 + k % 8 / 2];
+      sum += half(of_a.a[row / 8 + k / 8 * 2], k % 2) * half(of_b.b[k / 8], k % 2);
+    }
+    d[e] += sum;
+  }
+  warp_barrier();
+}
 
 void* shared_bytes() { return machine().shared.get(); }
 

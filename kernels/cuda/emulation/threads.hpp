@@ -23,8 +23,10 @@ extern dim3 thread_index, block_index, block_size, grid_size;
 void run_grid(dim3 grid, int threads, std::size_t shared_bytes, const std::function<void()>& body);
 void* shared_bytes();
 void block_barrier();
-// Gives every lane of the warp the value that the lane `lane ^ mask` came with.
-std::uint64_t exchange(std::uint64_t value, int mask);
+// Gives every lane of the warp the value that lane `from` (of the warp) came with.
+std::uint64_t exchange(std::uint64_t value, int from);
+// kernels/cuda/mma.hpp
+void mma(float* d, const unsigned* a, unsigned b0, unsigned b1);
 // Waits for the other lanes of the warp.
 void warp_barrier();
 
@@ -39,12 +41,16 @@ inline void __syncthreads() { m5::kernels::cuda::emulation::block_barrier(); }
 inline void __syncwarp() { m5::kernels::cuda::emulation::warp_barrier(); }
 
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
+T __shfl_sync(unsigned, T value, int from) {
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
-  bits = m5::kernels::cuda::emulation::exchange(bits, mask);
+  bits = m5::kernels::cuda::emulation::exchange(bits, from);
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+template <class T>
+T __shfl_xor_sync(unsigned all, T value, int mask) {
+  return __shfl_sync(all, value, static_cast<int>(threadIdx.x % 32) ^ mask);
 }
 
 inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {

@@ -1,0 +1,422 @@
+// u = phi(q) S on tensor cores, and the gradients of queries and of keys and values: rows of A are
+// tokens, its columns features (representatives 4 t .. 4 t + 3 of each lane's rotation) or the
+// columns of the state. States enter as the sum of two bf16 where they are multiplied by monomials.
+#include "kernels/cuda/attention_mma.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+using namespace tensor;
+
+constexpr unsigned kAll = 0xffffffffu;
+
+M5_DEVICE float quad_sum(float x) {
+  x += __shfl_xor_sync(kAll, x, 1);
+  return x + __shfl_xor_sync(kAll, x, 2);
+}
+
+// slice: the block's slice of a state, at this warp's head.
+template <int P>
+M5_DEVICE float state_at(const Slots<P>& slots, const float* slice, int r, int rotation, int column) {
+  if (r >= kRepresentatives<P>) return 0;
+  const int f = slots.feature[r][rotation];
+  return f < 0 ? 0.0f : slice[(f * kColumns + column) * kHeads];
+}
+
+// The value columns of a state as B: rows features, columns values.
+template <int P>
+struct ByFeature {
+  static constexpr int kSteps = (kRepresentatives<P> + 3) / 4;
+  unsigned high[kSteps][2], low[kSteps][2];
+
+  M5_DEVICE void load(const Slots<P>& slots, const float* slice, int g, int q) {
+#pragma unroll
+    for (int t = 0; t < kSteps; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float s0 = state_at(slots, slice, 4 * t + 2 * half, q, g);
+        const float s1 = state_at(slots, slice, 4 * t + 2 * half + 1, q, g);
+        high[t][half] = pack(s0, s1);
+        low[t][half] = pack(rest(s0), rest(s1));
+      }
+    }
+  }
+};
+
+// A state transposed as B: rows its columns, columns features: 2 rotation + (r - 2 j).
+template <int P>
+struct ByColumn {
+  static constexpr int kTiles = (kRepresentatives<P> + 1) / 2;
+  unsigned b[kTiles][2];
+
+  M5_DEVICE void load(const Slots<P>& slots, const float* slice, int g, int q) {
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      const int r = 2 * j + g % 2;
+      b[j][0] = pack(state_at(slots, slice, r, g / 2, 2 * q),
+                     state_at(slots, slice, r, g / 2, 2 * q + 1));
+      b[j][1] = q == 0 ? pack(state_at(slots, slice, r, g / 2, kValues), 0.0f) : 0;
+    }
+  }
+};
+
+// Monomials of two tokens as columns of A.
+template <int P>
+M5_DEVICE void feature_fragment(const float (&m0)[kRepresentatives<P>],
+                                const float (&m1)[kRepresentatives<P>], int t, unsigned (&a)[4]) {
+  constexpr int kReps = kRepresentatives<P>;
+  const auto pair = [&](const float (&m)[kReps], int r) {
+    return pack(r < kReps ? m[r < kReps ? r : 0] : 0.0f,
+                r + 1 < kReps ? m[r + 1 < kReps ? r + 1 : 0] : 0.0f);
+  };
+  a[0] = pair(m0, 4 * t);
+  a[1] = pair(m1, 4 * t);
+  a[2] = pair(m0, 4 * t + 2);
+  a[3] = pair(m1, 4 * t + 2);
+}
+
+// From dm, the gradient of the monomials: of this quad's token the gradient of the unbounded
+// vector, its component q in lane q. x: the bounded vector rotated by q.
+template <int P>
+M5_DEVICE float vector_gradient(const float (&x)[4], const float (&m)[kRepresentatives<P>],
+                                float (&dm)[kRepresentatives<P>], float bound) {
+  float dx[4] = {};
+  representatives_backward<P>(x, m, dm, dx);
+  const int q = lane() % 4, quad = lane() - q;
+  // Lane q + s holds component q as its number 4 - s.
+  float d = dx[0];
+#pragma unroll
+  for (int s = 1; s < 4; ++s) d += __shfl_sync(kAll, dx[4 - s], quad + (q + s) % 4);
+  const float dot = quad_sum(d * x[0]) / bound;
+  // s^2 = R / (R + |z|^2) = 1 - |z'|^2 / R
+  const float square = x[0] * x[0] + x[1] * x[1] + x[2] * x[2] + x[3] * x[3];
+  const float scale = sqrtf(fmaxf(1 - square / bound, 0.0f));
+  return scale * (d - x[0] * dot);
+}
+
+// Parts of a tile to rows of bf16, 8 heads in one access.
+template <int kParts>
+M5_DEVICE void store_parts(const float* tile, std::int64_t first_row, int row, int rows, int parts,
+                           std::int64_t stride, std::int64_t heads, bf16* to) {
+  for (int e = static_cast<int>(threadIdx.x); e < kRows * parts; e += kThreads) {
+    const int r = e / parts, part = e % parts;
+    if (row + r >= rows) continue;
+    const float* from = tile + r * kStride<kParts> + place(part);
+    bf16* out = to + (first_row + row + r) * stride + part * heads;
+    float four[4];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four[i] = from[half * 4 + i];
+      store4(out + half * 4, four);
+    }
+  }
+}
+
+struct Sizes {
+  std::int64_t heads, state;
+  int value_dim;
+  float bound;
+};
+
+// --- u = phi(q) S, o = u / u_dv. A tile: queries, then outputs.
+constexpr int kQueryParts = 4 + kValues;
+constexpr int kQueryTile = kRows * kStride<kQueryParts>;
+
+template <int P>
+M5_KERNEL M5_BOUNDS(kThreads, 2)
+    query_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, Slots<P> slots,
+                     const float* queries, const float* states, bf16* o, float* weight_sum) {
+  constexpr int kReps = kRepresentatives<P>, kSteps = ByFeature<P>::kSteps;
+  constexpr int kFull = kStride<kQueryParts>;
+  float* tiles = shared_memory<float>();
+  const Piece& piece = pieces[blockIdx.x];
+  const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
+  const std::int64_t from = piece.row - first_row, H = size.heads;
+  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  const float* slice = states + piece.context * size.state +
+                       blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
+  ByFeature<P> state;
+  state.load(slots, slice, g, q);
+  // The sum of weights: column 0 of another product its high part, column 1 the low one.
+  unsigned total[kSteps][2];
+#pragma unroll
+  for (int t = 0; t < kSteps; ++t) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float s0 = state_at(slots, slice, 4 * t + 2 * half, q, kValues);
+      const float s1 = state_at(slots, slice, 4 * t + 2 * half + 1, q, kValues);
+      total[t][half] = g == 0 ? pack(s0, s1) : g == 1 ? pack(rest(s0), rest(s1)) : 0;
+    }
+  }
+
+  const Source source{queries + block_head, 4 * H, H};
+  copy_parts<kQueryParts>(source, from, 0, rows, 0, 4, tiles);
+  __pipeline_commit();
+  for (int row = 0; row < rows; row += kRows) {
+    float* tile = tiles + row / kRows % 2 * kQueryTile;
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    if (row + kRows < rows) {
+      copy_parts<kQueryParts>(source, from, row + kRows, rows, 0, 4,
+                              tiles + (row / kRows + 1) % 2 * kQueryTile);
+      __pipeline_commit();
+    }
+    bound_tile<kQueryParts>(size.bound, tile);
+    __syncthreads();
+    for (int step = 0; step < kRows && row + step < rows; step += 16) {
+      float* at = tile + (step + g) * kFull + head();
+      float x[4], m0[kReps], m1[kReps];
+      rotated(at, q, x);
+      representatives<P>(x, m0);
+      rotated(at + 8 * kFull, q, x);
+      representatives<P>(x, m1);
+      float u[4] = {}, n[4] = {};
+#pragma unroll
+      for (int t = 0; t < kSteps; ++t) {
+        unsigned a[4];
+        feature_fragment<P>(m0, m1, t, a);
+        mma(u, a, state.high[t][0], state.high[t][1]);
+        mma(u, a, state.low[t][0], state.low[t][1]);
+        mma(n, a, total[t][0], total[t][1]);
+      }
+#pragma unroll
+      for (int token = 0; token < 2; ++token) {
+        const float sum = __shfl_sync(kAll, n[2 * token] + n[2 * token + 1], lane() - q);
+        float* out = at + token * 8 * kFull;
+        out[place(4 + 2 * q)] = u[2 * token] / sum;
+        out[place(5 + 2 * q)] = u[2 * token + 1] / sum;
+        const int r = row + step + g + token * 8;
+        if (weight_sum && q == 0 && r < rows) weight_sum[(from + r) * H + block_head + head()] = sum;
+      }
+    }
+    __syncthreads();
+    for (int e = static_cast<int>(threadIdx.x); e < kRows * size.value_dim; e += kThreads) {
+      const int r = e / size.value_dim, column = e % size.value_dim;
+      if (row + r >= rows) continue;
+      const float* in = tile + r * kFull + place(4 + column);
+      bf16* out = o + (from + row + r) * size.value_dim * H + column * H + block_head;
+      float four[4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) four[i] = in[half * 4 + i];
+        store4(out + half * 4, four);
+      }
+    }
+  }
+}
+
+// --- du_c = g_c / n, du_dv = -(g.o) / n; dq by way of dm = du S^T. A tile: queries, then du.
+constexpr int kBackwardParts = 4 + kColumns;
+constexpr int kBackwardTile = kRows * kStride<kBackwardParts>;
+
+template <int P>
+M5_KERNEL M5_BOUNDS(kThreads, 2)
+    query_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
+                              Slots<P> slots, const float* queries, const float* states,
+                              const bf16* o, const float* weight_sum, const bf16* d_o, bf16* dq,
+                              float* du) {
+  constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
+  constexpr int kFull = kStride<kBackwardParts>;
+  float* tile = shared_memory<float>();
+  const Piece& piece = pieces[blockIdx.x];
+  const int rows = piece.rows, g = lane() / 4, q = lane() % 4, V = size.value_dim;
+  const std::int64_t from = piece.row - first_row, H = size.heads;
+  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  ByColumn<P> state;
+  state.load(slots, states + piece.context * size.state +
+                        blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
+             g, q);
+  const Source source{queries + block_head, 4 * H, H};
+  for (int row = 0; row < rows; row += kRows) {
+    __syncthreads();  // the tile before has been stored
+    copy_parts<kBackwardParts>(source, from, row, rows, 0, 4, tile);
+    __pipeline_commit();
+    for (int e = static_cast<int>(threadIdx.x); e < kRows * kHeads; e += kThreads) {
+      const int r = e / kHeads, h = e % kHeads;
+      float* at = tile + r * kFull + h;
+      float d[kValues] = {}, dot = 0, inverse = 0;
+      if (row + r < rows) {
+        const std::int64_t i = from + row + r;
+        inverse = 1 / weight_sum[i * H + block_head + h];
+#pragma unroll
+        for (int c = 0; c < kValues; ++c) {
+          if (c >= V) continue;
+          const std::int64_t of = (i * V + c) * H + block_head + h;
+          d[c] = to_float(d_o[of]);
+          dot = fmaf(d[c], to_float(o[of]), dot);
+        }
+#pragma unroll
+        for (int c = 0; c < kValues; ++c) {
+          if (c < V) du[(i * (V + 1) + c) * H + block_head + h] = d[c] * inverse;
+        }
+        du[(i * (V + 1) + V) * H + block_head + h] = -dot * inverse;
+      }
+#pragma unroll
+      for (int c = 0; c < kValues; ++c) at[place(4 + c)] = d[c] * inverse;
+      at[place(4 + kValues)] = -dot * inverse;
+    }
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    bound_tile<kBackwardParts>(size.bound, tile);
+    __syncthreads();
+    for (int step = 0; step < kRows && row + step < rows; step += 16) {
+      float* at = tile + (step + g) * kFull + head();
+      const float* below = at + 8 * kFull;
+      unsigned a[4];
+      a[0] = pack(at[place(4 + 2 * q)], at[place(5 + 2 * q)]);
+      a[1] = pack(below[place(4 + 2 * q)], below[place(5 + 2 * q)]);
+      a[2] = q == 0 ? pack(at[place(4 + kValues)], 0.0f) : 0;
+      a[3] = q == 0 ? pack(below[place(4 + kValues)], 0.0f) : 0;
+      float dm[2][kReps];
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        float d[4] = {};
+        mma(d, a, state.b[j][0], state.b[j][1]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (2 * j + e % 2 < kReps) dm[e / 2][2 * j + e % 2] = d[e];
+        }
+      }
+#pragma unroll
+      for (int token = 0; token < 2; ++token) {
+        float x[4], m[kReps];
+        rotated(at + token * 8 * kFull, q, x);
+        representatives<P>(x, m);
+        const float d = vector_gradient<P>(x, m, dm[token], size.bound);
+        at[token * 8 * kFull + q * kHeads] = d;  // the quad has read its vector
+      }
+    }
+    __syncthreads();
+    store_parts<kBackwardParts>(tile, from, row, rows, 4, 4 * H, H, dq + block_head);
+  }
+}
+
+// --- dv = phi(k) dS, dk by way of dm = [v, 1] dS^T. A tile: keys and values, then their gradients.
+constexpr int kKeyParts = 4 + kValues;
+constexpr int kKeyTile = kRows * kStride<kKeyParts>;
+
+template <int P>
+M5_KERNEL M5_BOUNDS(kThreads, 2)
+    accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
+                                   Slots<P> slots, const float* kv, const float* d_states,
+                                   bf16* d_kv) {
+  constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
+  constexpr int kSteps = ByFeature<P>::kSteps, kFull = kStride<kKeyParts>;
+  float* tiles = shared_memory<float>();
+  const Piece& piece = pieces[blockIdx.x];
+  const int rows = piece.rows, g = lane() / 4, q = lane() % 4, parts = 4 + size.value_dim;
+  const std::int64_t from = piece.row - first_row, H = size.heads;
+  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  const float* slice = d_states + piece.context * size.state +
+                       blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
+  ByFeature<P> by_feature;
+  by_feature.load(slots, slice, g, q);
+  ByColumn<P> by_column;
+  by_column.load(slots, slice, g, q);
+  const Source source{kv + block_head, parts * H, H};
+  for (int e = static_cast<int>(threadIdx.x); e < 2 * kRows * kHeads; e += kThreads) {
+    float* at = tiles + e / (kRows * kHeads) * kKeyTile + e / kHeads % kRows * kFull + e % kHeads;
+    for (int c = size.value_dim; c < kValues; ++c) at[place(4 + c)] = 0;
+  }
+  copy_parts<kKeyParts>(source, from, 0, rows, 0, parts, tiles);
+  __pipeline_commit();
+  for (int row = 0; row < rows; row += kRows) {
+    float* tile = tiles + row / kRows % 2 * kKeyTile;
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    if (row + kRows < rows) {
+      copy_parts<kKeyParts>(source, from, row + kRows, rows, 0, parts,
+                            tiles + (row / kRows + 1) % 2 * kKeyTile);
+      __pipeline_commit();
+    }
+    bound_tile<kKeyParts>(size.bound, tile);
+    __syncthreads();
+    for (int step = 0; step < kRows && row + step < rows; step += 16) {
+      float* at = tile + (step + g) * kFull + head();
+      const float* below = at + 8 * kFull;
+      unsigned a[4];
+      a[0] = pack(at[place(4 + 2 * q)], at[place(5 + 2 * q)]);
+      a[1] = pack(below[place(4 + 2 * q)], below[place(5 + 2 * q)]);
+      a[2] = a[3] = q == 0 ? pack(1.0f, 0.0f) : 0;
+      float dm[2][kReps];
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        float d[4] = {};
+        mma(d, a, by_column.b[j][0], by_column.b[j][1]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (2 * j + e % 2 < kReps) dm[e / 2][2 * j + e % 2] = d[e];
+        }
+      }
+      float x0[4], x1[4], m0[kReps], m1[kReps], dv[4] = {};
+      rotated(at, q, x0);
+      representatives<P>(x0, m0);
+      rotated(below, q, x1);
+      representatives<P>(x1, m1);
+#pragma unroll
+      for (int t = 0; t < kSteps; ++t) {
+        feature_fragment<P>(m0, m1, t, a);
+        mma(dv, a, by_feature.high[t][0], by_feature.high[t][1]);
+        mma(dv, a, by_feature.low[t][0], by_feature.low[t][1]);
+      }
+      const float d0 = vector_gradient<P>(x0, m0, dm[0], size.bound);
+      const float d1 = vector_gradient<P>(x1, m1, dm[1], size.bound);
+      // The quad has read its vectors and values.
+      at[q * kHeads] = d0;
+      at[8 * kFull + q * kHeads] = d1;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) at[e / 2 * 8 * kFull + place(4 + 2 * q + e % 2)] = dv[e];
+    }
+    __syncthreads();
+    // Columns beyond dv come out as the zeros that they were.
+    store_parts<kKeyParts>(tile, from, row, rows, parts, parts * H, H, d_kv + block_head);
+  }
+}
+
+Sizes sizes(const AttentionSize& s) { return {s.heads, s.state(), s.value_dim, s.bound}; }
+dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
+  return dim3(static_cast<unsigned>(pieces.count), static_cast<unsigned>(size.heads / kHeads));
+}
+
+template <class Launch>
+void by_order(int order, Launch launch) {
+  if (order == 2) return launch(std::integral_constant<int, 2>());
+  launch(std::integral_constant<int, 4>());
+}
+
+}  // namespace
+
+void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+               const float* scaled, bf16* o, float* weight_sum) {
+  by_order(size.order, [&](auto order) {
+    constexpr int P = decltype(order)::value;
+    device.launch("query", query_mma_kernel<P>, grid_of(size, p), kThreads,
+                  2 * kQueryTile * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
+                  scaled, o, weight_sum);
+  });
+}
+
+void query_backward_mma(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+                        const float* scaled, const bf16* o, const float* weight_sum,
+                        const bf16* d_o, bf16* dq, float* du) {
+  by_order(size.order, [&](auto order) {
+    constexpr int P = decltype(order)::value;
+    device.launch("query_backward", query_backward_mma_kernel<P>, grid_of(size, p), kThreads,
+                  kBackwardTile * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
+                  scaled, o, weight_sum, d_o, dq, du);
+  });
+}
+
+void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pieces& p,
+                             const float* kv, const float* d_state, bf16* d_kv) {
+  by_order(size.order, [&](auto order) {
+    constexpr int P = decltype(order)::value;
+    device.launch("accumulate_backward", accumulate_backward_mma_kernel<P>, grid_of(size, p),
+                  kThreads, 2 * kKeyTile * sizeof(float), p.pieces, p.first_row, sizes(size),
+                  Slots<P>(), kv, d_state, d_kv);
+  });
+}
+
+}  // namespace m5::kernels::cuda

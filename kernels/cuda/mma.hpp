@@ -1,0 +1,38 @@
+// The tensor cores' product of bf16 with fp32 sums, and its fragments (PTX ISA, mma.m16n8k16).
+// Lane = 4 g + q. A [16 rows][16]: a[0] row g, a[1] row g + 8, columns 2q, 2q + 1; a[2], a[3] the
+// same rows, columns 2q + 8, 2q + 9. B [16][8 columns]: b0 rows 2q, 2q + 1, b1 rows 2q + 8, 2q + 9,
+// column g. D [16 rows][8]: d[0], d[1] row g, columns 2q, 2q + 1; d[2], d[3] row g + 8.
+#pragma once
+
+#include "kernels/cuda/gpu.hpp"
+
+namespace m5::kernels::cuda {
+
+// Two bf16 in one register, the first in the low half.
+M5_DEVICE unsigned pack(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return static_cast<unsigned>(from_float<bf16>(first).bits) |
+         static_cast<unsigned>(from_float<bf16>(second).bits) << 16;
+#endif
+}
+
+// What rounding to bf16 leaves.
+M5_DEVICE float rest(float x) { return x - to_float(from_float<bf16>(x)); }
+
+// d += A B
+M5_DEVICE void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#if defined(__CUDA_ARCH__)
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#elif !defined(__CUDACC__)
+  emulation::mma(d, a, b0, b1);
+#endif
+}
+
+}  // namespace m5::kernels::cuda
