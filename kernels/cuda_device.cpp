@@ -45,8 +45,7 @@ const cuda::Library& library() {
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
       if (path == kFile) {
-        missing(std::string(kFile) + " is not installed (it comes with builds of M5_CUDA=ON); use "
-                                     "--device cpu or auto");
+        missing(std::string(kFile) + " is not installed (builds with M5_CUDA=ON have it)");
       }
       missing(std::string("the library cannot be loaded: ") + dlerror());
     }
@@ -81,13 +80,12 @@ int device_index(const std::string& name) {
 
 class Gpu final : public Device {
  public:
-  explicit Gpu(const DeviceOptions& o)
-      : index_(device_index(o.name)), bf16_(o.bf16), library_(library()) {
-    std::string gpu;
-    library_.describe(index_, &gpu);
-    name_ = "cuda:" + std::to_string(index_) + " " + gpu + (bf16_ ? ", bf16" : ", fp32");
-    host_ = make_cpu_backend({.threads = o.threads});
-  }
+  Gpu(const std::string& name, const DeviceOptions& o)
+      : index_(device_index(name)),
+        bf16_(o.bf16),
+        library_(library()),
+        name_(cuda_device_name(name) + (bf16_ ? ", bf16" : ", fp32")),
+        host_(make_cpu_backend({.threads = o.threads})) {}
 
   std::string name() const override { return name_; }
   Backend<float>& host() override { return *host_; }
@@ -106,16 +104,21 @@ class Gpu final : public Device {
   const int index_;
   const bool bf16_;
   const cuda::Library& library_;
-  std::string name_;
-  std::unique_ptr<Backend<float>> host_;
+  const std::string name_;
+  const std::unique_ptr<Backend<float>> host_;
 };
 
 }  // namespace
 
-bool names_cuda(const std::string& name) { return name == "cuda" || name.starts_with("cuda:"); }
+std::string cuda_device_name(const std::string& name) {
+  const int index = device_index(name);
+  std::string gpu;
+  library().describe(index, &gpu);
+  return "cuda:" + std::to_string(index) + " " + gpu;
+}
 
-std::unique_ptr<Device> make_cuda_device(const DeviceOptions& options) {
-  return std::make_unique<Gpu>(options);
+std::unique_ptr<Device> make_cuda_device(const std::string& name, const DeviceOptions& options) {
+  return std::make_unique<Gpu>(name, options);
 }
 
 }  // namespace m5::kernels

@@ -31,20 +31,25 @@ class Host final : public Device {
 
 }  // namespace
 
+bool names_cuda(const std::string& name) { return name == "cuda" || name.starts_with("cuda:"); }
+
+std::string resolve_device(const std::string& name) {
+  if (name != "auto") return name;
+  try {
+    log_info("--device auto: " + cuda_device_name("cuda"));
+    return "cuda";
+  } catch (const Error& error) {
+    log_info(std::string("--device auto: cpu (") + error.what() + ")");
+    return "cpu";
+  }
+}
+
 std::unique_ptr<Device> make_device(const DeviceOptions& o) {
-  if (o.name == "ref") return std::make_unique<Host>(make_ref_backend<float>(), o.block_rows);
-  if (names_cuda(o.name)) return make_cuda_device(o);
-  if (o.name == "auto") {
-    try {
-      DeviceOptions cuda = o;
-      cuda.name = "cuda";
-      return make_cuda_device(cuda);
-    } catch (const Error& error) {
-      log_info(std::string("--device auto: cpu (") + error.what() + ")");
-    }
-  } else if (o.name != "cpu") {
-    throw Error(ErrorKind::kUsage,
-                "device '" + o.name + "' is not known: cpu, cuda, cuda:N, auto or ref");
+  const std::string name = resolve_device(o.name);
+  if (name == "ref") return std::make_unique<Host>(make_ref_backend<float>(), o.block_rows);
+  if (names_cuda(name)) return make_cuda_device(name, o);
+  if (name != "cpu") {
+    throw Error(ErrorKind::kUsage, "device '" + name + "' is not known: cpu, cuda, cuda:N, auto or ref");
   }
   return std::make_unique<Host>(make_cpu_backend({.threads = o.threads, .bf16 = o.bf16}),
                                 o.block_rows);

@@ -9,7 +9,7 @@
 namespace m5::kernels {
 
 struct DeviceOptions {
-  std::string name = "cpu";  // "cpu", "auto", "ref" (slow oracle)
+  std::string name = "cpu";  // "cpu", "cuda" or "cuda:N" (a GPU), "auto", "ref" (slow oracle)
   int threads = 1;           // of the host
   bool bf16 = false;         // matrix products of bf16 operands, fp32 sums
   int block_rows = 0;        // that a worker of the host holds at a time; 0: chosen
@@ -28,5 +28,10 @@ class Device {
 
 // Throws Error(kUsage) for a name that is none, Error(kResource) where the device is missing.
 std::unique_ptr<Device> make_device(const DeviceOptions& options);
+// "auto": "cuda" where there is a GPU that can be used, else "cpu", said in one line. Any other name
+// as it is.
+std::string resolve_device(const std::string& name);
+// Whether a name is "cuda" or "cuda:N".
+bool names_cuda(const std::string& name);
 
 }  // namespace m5::kernels

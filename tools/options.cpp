@@ -10,6 +10,7 @@
 #include "base/system.hpp"
 #include "io/topology.hpp"
 #include "kernels/backend.hpp"
+#include "kernels/devices.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
 
@@ -42,11 +43,19 @@ void add_threads(CLI::App& app, CommonOptions& options) {
 }
 
 void add_device(CLI::App& app, CommonOptions& options) {
-  app.add_option("--device", options.device, "cpu (default), cuda, auto or ref (slow, plain loops)")
+  app.add_option("--device", options.device,
+                 "cpu (default), cuda or cuda:N (a GPU), auto or ref (slow, plain loops)")
       ->option_text("NAME")
-      ->check(CLI::IsMember({"cpu", "cuda", "auto", "ref"}));
+      ->check(CLI::IsMember({"cpu", "cuda", "auto", "ref"}) |
+              CLI::Validator(
+                  [](std::string& text) {
+                    const bool gpu = text.starts_with("cuda:") && text.size() > 5 &&
+                                     text.find_first_not_of("0123456789", 5) == std::string::npos;
+                    return gpu ? std::string() : "'" + text + "' is no device";
+                  },
+                  "cuda:N"));
   app.add_option("--precision", options.precision,
-                 "fp32 (default), bf16 (bf16 operands, fp32 sums), or auto: bf16 if the CPU has it")
+                 "fp32 (default), bf16 (bf16 operands, fp32 sums), or auto: bf16 if the device has it")
       ->option_text("NAME")
       ->check(CLI::IsMember({"fp32", "bf16", "auto"}));
 }
@@ -262,15 +271,17 @@ void check_common(CommonOptions& options, const std::string& word) {
     }
     options.circular_names = read_circular_list(options.circular_list, options.allow_no_eof);
   }
+  options.device = kernels::resolve_device(options.device);
+  const bool gpu = kernels::names_cuda(options.device);
   if (options.device == "ref") {
     if (options.precision == "bf16") {
       throw Error(ErrorKind::kUsage, "--device ref computes in fp32 only");
     }
     options.precision = "fp32";
   } else if (options.precision == "auto") {
-    options.precision = kernels::cpu_has_native_bf16() ? "bf16" : "fp32";
+    options.precision = gpu || kernels::cpu_has_native_bf16() ? "bf16" : "fp32";
     log_info("--precision auto: " + options.precision);
-  } else if (options.precision == "bf16" && !kernels::cpu_has_native_bf16()) {
+  } else if (options.precision == "bf16" && !gpu && !kernels::cpu_has_native_bf16()) {
     log_warning(
         "--precision bf16: this CPU has no bf16 products; rounding the operands of fp32 "
         "products takes longer than --precision fp32");
@@ -278,7 +289,6 @@ void check_common(CommonOptions& options, const std::string& word) {
 }
 
 SessionOptions session_options(const CommonOptions& options) {
-  if (options.device == "auto") log_info("--device auto: cpu (this m5 was built without CUDA)");
   SessionOptions session;
   session.threads = options.threads;
   session.device = options.device;
@@ -353,8 +363,7 @@ std::vector<std::string> header_lines(const CommonOptions& options, const std::s
   return {"#m5 " + word + " " + version(), "#command: " + provenance_command(argc, argv),
           "#model: " + model.config.name + " sha256=" + model.sha256,
           "#settings: " + settings + " context=" + options.context +
-              " device=" + (options.device == "auto" ? "cpu" : options.device) + " precision=" +
-              options.precision + (options.residual == "bf16" ? " residual=bf16" : "")};
+              " device=" + options.device + " precision=" + options.precision + (options.residual == "bf16" ? " residual=bf16" : "")};
 }
 
 }  // namespace m5

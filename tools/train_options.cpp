@@ -6,6 +6,7 @@
 
 #include "base/numbers.hpp"
 #include "base/system.hpp"
+#include "kernels/devices.hpp"
 #include "m5/error.hpp"
 
 namespace m5 {
@@ -136,7 +137,7 @@ void check_train_options(TrainOptions& o) {
   o.settings.curriculum = make_curriculum(o.segment_lengths, o.steps, o.batch_tokens);
   o.settings.optimizer = optimizer_named(o.optimizer);
   o.settings.decay = decay_named(o.schedule);
-  o.settings.device = o.common.device == "ref" ? "ref" : "cpu";
+  o.settings.device = kernels::names_cuda(o.common.device) ? "cuda" : o.common.device;
   o.settings.precision = o.common.precision;
   o.settings.check();
   if (o.checkpoint.empty()) o.checkpoint = o.common.output + ".ckpt";

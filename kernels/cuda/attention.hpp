@@ -3,6 +3,7 @@
 // A state slice is what 8 heads and up to 8 value columns have: [F][9][8], column 8 the sum of
 // weights; features in the order of features.hpp. A state is [H / 8][batches][slice], batches =
 // ceil(dv / 8); columns beyond dv are zero. Keys and queries come unbounded: the kernels bound them.
+// E: float or bf16.
 #pragma once
 
 #include "kernels/cuda/batch.hpp"
@@ -32,29 +33,30 @@ struct Pieces {
   std::int64_t count = 0, first_row = 0;
 };
 
-// partial[piece][state] = sum over its rows of m_f(z') [u, 1]: z [n][z_stride] fp32, u [n][u_stride]
-// fp32. unit_column: the last column is 1, else it is column dv of u.
-void accumulate(Device& device, const AttentionSize& size, const Pieces& pieces, const float* z,
-                std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit_column,
+// partial[piece][state] = sum over its rows of m_f(z') [u, 1]: z [n][z_stride], u [n][u_stride].
+// unit_column: the last column is 1, else it is column dv of u.
+template <class E>
+void accumulate(Device& device, const AttentionSize& size, const Pieces& pieces, const E* z,
+                std::int64_t z_stride, const E* u, std::int64_t u_stride, bool unit_column,
                 float* partial);
 // total[context][state] (+)= the partial states of its pieces in order, in double; where the context
 // ends, scaled[context][state] = weights[f] total.
 void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                    std::int64_t span_count, const float* partial, const double* weights,
                    double* total, float* scaled);
-// o[n][dv][H], weight_sum[n][H] (may be null) from q [n][4][H] fp32.
+// o[n][dv][H], weight_sum[n][H] (may be null) from q [n][4][H].
 template <class E>
-void query(Device& device, const AttentionSize& size, const Pieces& pieces, const float* q,
+void query(Device& device, const AttentionSize& size, const Pieces& pieces, const E* q,
            const float* scaled, E* o, float* weight_sum);
 // From d_o: dq [n][4][H] of the unbounded q, and du [n][dv+1][H].
 template <class E>
-void query_backward(Device& device, const AttentionSize& size, const Pieces& pieces, const float* q,
+void query_backward(Device& device, const AttentionSize& size, const Pieces& pieces, const E* q,
                     const float* scaled, const E* o, const float* weight_sum, const E* d_o, E* dq,
-                    float* du);
+                    E* du);
 // From the scaled gradient of the state: d_kv [n][4 + dv][H] of the unbounded kv.
 template <class E>
 void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& pieces,
-                         const float* kv, const float* d_state, E* d_kv);
+                         const E* kv, const float* d_state, E* d_kv);
 
 // c_|f| |f|! / f! of the features in the order of states (host).
 std::vector<double> state_weights(int order, const std::vector<double>& polynomial);

@@ -50,10 +50,11 @@ M5_DEVICE void add_rows(int group, const float* at, float (&sum)[kGroup<P>][kCol
   }
 }
 
+template <class E>
 struct Operands {
-  const float* z;
+  const E* z;
   std::int64_t z_stride;
-  const float* u;
+  const E* u;
   std::int64_t u_stride;
   std::int64_t heads;
   int value_dim, batches, unit_column;
@@ -61,7 +62,8 @@ struct Operands {
 };
 
 // Rows [row, row + kRows) of the piece into a tile; zero behind its end.
-M5_DEVICE void stage(const Operands& o, std::int64_t first_row, int row, int rows, int slice,
+template <class E>
+M5_DEVICE void stage(const Operands<E>& o, std::int64_t first_row, int row, int rows, int slice,
                      float* tile) {
   const std::int64_t head = std::int64_t{slice / o.batches} * kHeads;
   const int first_column = slice % o.batches * kValues;
@@ -69,7 +71,7 @@ M5_DEVICE void stage(const Operands& o, std::int64_t first_row, int row, int row
     const int quarter = e % 2 * 4, part = e / 2 % kParts, r = e / 2 / kParts;
     const std::int64_t at = first_row + row + r;
     float* to = tile + e * 4;
-    const float* from = nullptr;
+    const E* from = nullptr;
     float constant = 0;
     if (row + r < rows) {
       const int column = first_column + part - 4;
@@ -83,8 +85,12 @@ M5_DEVICE void stage(const Operands& o, std::int64_t first_row, int row, int row
         from = o.u + at * o.u_stride + o.value_dim * o.heads;
       }
     }
-    if (from) {
+    if (from && std::is_same_v<E, float>) {
       __pipeline_memcpy_async(to, from + head + quarter, 16);
+    } else if (from) {
+      float four[4];
+      load4(from + head + quarter, four);
+      store4(to, four);
     } else {
 #pragma unroll
       for (int i = 0; i < 4; ++i) to[i] = constant;
@@ -94,9 +100,9 @@ M5_DEVICE void stage(const Operands& o, std::int64_t first_row, int row, int row
 }
 
 // grid: pieces, slices, groups of kWarps groups of features.
-template <int P>
+template <int P, class E>
 M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, 2)
-    accumulate_kernel(const Piece* pieces, std::int64_t first_row, Operands o, float* partial) {
+    accumulate_kernel(const Piece* pieces, std::int64_t first_row, Operands<E> o, float* partial) {
   float* tiles = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, slice = static_cast<int>(blockIdx.y);
@@ -165,35 +171,38 @@ M5_KERNEL reduce_kernel(const Span* spans, std::int64_t state, int features, con
   }
 }
 
-template <int P>
+template <int P, class E>
 void launch_accumulate(Device& device, const AttentionSize& size, const Pieces& p,
-                       const Operands& operands, float* partial) {
+                       const Operands<E>& operands, float* partial) {
   const dim3 grid(static_cast<unsigned>(p.count), static_cast<unsigned>(size.slices()),
                   static_cast<unsigned>(ceil_div(kGroups<P>, kWarps<P>)));
-  device.launch("accumulate", accumulate_kernel<P>, grid, kWarps<P> * kWarp,
+  device.launch("accumulate", accumulate_kernel<P, E>, grid, kWarps<P> * kWarp,
                 2 * kTile * sizeof(float), p.pieces, p.first_row, operands, partial);
 }
 
 }  // namespace
 
-void accumulate(Device& device, const AttentionSize& size, const Pieces& p, const float* z,
-                std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit_column,
+template <class E>
+void accumulate(Device& device, const AttentionSize& size, const Pieces& p, const E* z,
+                std::int64_t z_stride, const E* u, std::int64_t u_stride, bool unit_column,
                 float* partial) {
-  if (size.tensor_cores) {
-    return accumulate_mma(device, size, p, z, z_stride, u, u_stride, unit_column, partial);
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (size.tensor_cores) {
+      return accumulate_mma(device, size, p, z, z_stride, u, u_stride, unit_column, partial);
+    }
   }
-  const Operands o{z,          z_stride,       u,
+  const Operands<E> o{z,          z_stride,       u,
                    u_stride,   size.heads,     size.value_dim,
                    size.batches(), unit_column, size.bound};
   switch (size.order) {
     case 2:
-      return launch_accumulate<2>(device, size, p, o, partial);
+      return launch_accumulate<2, E>(device, size, p, o, partial);
     case 4:
-      return launch_accumulate<4>(device, size, p, o, partial);
+      return launch_accumulate<4, E>(device, size, p, o, partial);
     case 6:
-      return launch_accumulate<6>(device, size, p, o, partial);
+      return launch_accumulate<6, E>(device, size, p, o, partial);
     default:
-      return launch_accumulate<8>(device, size, p, o, partial);
+      return launch_accumulate<8, E>(device, size, p, o, partial);
   }
 }
 
@@ -210,6 +219,11 @@ void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                   size.features, partial, weights, total, scaled);
   }
 }
+
+template void accumulate<float>(Device&, const AttentionSize&, const Pieces&, const float*,
+                                std::int64_t, const float*, std::int64_t, bool, float*);
+template void accumulate<bf16>(Device&, const AttentionSize&, const Pieces&, const bf16*,
+                               std::int64_t, const bf16*, std::int64_t, bool, float*);
 
 std::vector<double> state_weights(int order, const std::vector<double>& polynomial) {
   std::vector<double> weights;

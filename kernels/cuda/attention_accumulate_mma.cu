@@ -11,22 +11,41 @@ constexpr int kParts = 4 + kColumns;
 constexpr int kTile = kRows * kStride<kParts>;
 
 struct Operands {
-  Source z, u, last;  // last: column dv of u; null: 1
-  int value_dim;
+  const bf16* z;
+  std::int64_t z_stride;
+  const bf16* u;
+  std::int64_t u_stride;
+  std::int64_t heads;
+  int value_dim, unit_column;
   float bound;
 };
 
-M5_DEVICE void stage(const Operands& o, std::int64_t first_row, int row, int rows, float* tile) {
-  copy_parts<kParts>(o.z, first_row, row, rows, 0, 4, tile);
-  copy_parts<kParts>(o.u, first_row, row, rows, 4, o.value_dim, tile);
-  if (o.last.from) copy_parts<kParts>(o.last, first_row, row, rows, 4 + kValues, 1, tile);
-  for (int e = static_cast<int>(threadIdx.x); e < kRows * kHeads; e += kThreads) {
-    float* at = tile + e / kHeads * kStride<kParts> + e % kHeads;
-    for (int c = o.value_dim; c < kValues; ++c) at[place(4 + c)] = 0;
-    if (!o.last.from) at[place(4 + kValues)] = row + e / kHeads < rows ? 1.0f : 0.0f;
+// Keys (or queries) and columns of a tile in registers.
+struct Parts {
+  Incoming<kParts, 4> z;
+  Incoming<kParts, kColumns> u;
+  M5_DEVICE void load(const Operands& o, std::int64_t first_row, int row, int rows) {
+    z.load(o.z, o.z_stride, o.heads, first_row, row, rows, 4);
+    u.load(o.u, o.u_stride, o.heads, first_row, row, rows, o.value_dim + !o.unit_column);
   }
-  __pipeline_commit();
-}
+  // Column dv, where it comes with u, becomes column 8.
+  M5_DEVICE void store(const Operands& o, int row, int rows, float* tile) const {
+    z.store(tile, 0);
+    u.store(tile, 4);
+    if (!o.unit_column && o.value_dim == kValues) return;
+    __syncthreads();
+    for (int e = static_cast<int>(threadIdx.x); e < kRows * kHeads; e += kThreads) {
+      float* at = tile + e / kHeads * kStride<kParts> + e % kHeads;
+      float& last = at[place(4 + kValues)];
+      if (o.unit_column) {
+        last = row + e / kHeads < rows ? 1.0f : 0.0f;
+      } else {
+        last = at[place(4 + o.value_dim)];
+        at[place(4 + o.value_dim)] = 0;
+      }
+    }
+  }
+};
 
 // grid: pieces, blocks of 8 heads.
 template <int P>
@@ -34,24 +53,23 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, Slots<P> slots,
                           float* partial) {
   constexpr int kReps = kRepresentatives<P>, kTiles = (kReps + 1) / 2;
-  float* tiles = shared_memory<float>();
+  float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, rotation = g % 4;
   const std::int64_t from = piece.row - first_row;
-  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
-  o.z.from += block_head;
-  o.u.from += block_head;
-  if (o.last.from) o.last.from += block_head;
+  o.z += std::int64_t{blockIdx.y} * kHeads;
+  o.u += std::int64_t{blockIdx.y} * kHeads;
 
   float sum[kTiles][4] = {};
-  stage(o, from, 0, rows, tiles);
+  Parts parts;
+  parts.load(o, from, 0, rows);
   for (int row = 0; row < rows; row += kRows) {
-    float* tile = tiles + row / kRows % 2 * kTile;
-    __pipeline_wait_prior(0);
-    __syncthreads();  // the tile is there, and the other one is no longer read
-    if (row + kRows < rows) stage(o, from, row + kRows, rows, tiles + (row / kRows + 1) % 2 * kTile);
+    __syncthreads();  // the tile before is no longer read
+    parts.store(o, row, rows, tile);
+    __syncthreads();
     bound_tile<kParts>(o.bound, tile);
     __syncthreads();
+    if (row + kRows < rows) parts.load(o, from, row + kRows, rows);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       const float* at = tile + step * kStride<kParts> + head();
       unsigned a[4], b[2][kTiles];
@@ -104,21 +122,17 @@ template <int P>
 void launch(Device& device, const AttentionSize& size, const Pieces& p, const Operands& operands,
             float* partial) {
   const dim3 grid(static_cast<unsigned>(p.count), static_cast<unsigned>(size.heads / kHeads));
-  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, 2 * kTile * sizeof(float),
+  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, kTile * sizeof(float),
                 p.pieces, p.first_row, operands, Slots<P>(), partial);
 }
 
 }  // namespace
 
-void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, const float* z,
-                    std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit_column,
+void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* z,
+                    std::int64_t z_stride, const bf16* u, std::int64_t u_stride, bool unit_column,
                     float* partial) {
-  const std::int64_t heads = size.heads;
-  const Operands o{{z, z_stride, heads},
-                   {u, u_stride, heads},
-                   {unit_column ? nullptr : u + size.value_dim * heads, u_stride, heads},
-                   size.value_dim,
-                   size.bound};
+  const Operands o{z,           z_stride,    u, u_stride, size.heads, size.value_dim,
+                   unit_column, size.bound};
   if (size.order == 2) return launch<2>(device, size, p, o, partial);
   launch<4>(device, size, p, o, partial);
 }

@@ -10,16 +10,16 @@
 namespace m5::kernels::cuda {
 
 // These are called by those of attention.hpp, where AttentionSize::tensor_cores says so.
-void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& pieces, const float* z,
-                    std::int64_t z_stride, const float* u, std::int64_t u_stride, bool unit_column,
+void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& pieces, const bf16* z,
+                    std::int64_t z_stride, const bf16* u, std::int64_t u_stride, bool unit_column,
                     float* partial);
-void query_mma(Device& device, const AttentionSize& size, const Pieces& pieces, const float* q,
+void query_mma(Device& device, const AttentionSize& size, const Pieces& pieces, const bf16* q,
                const float* scaled, bf16* o, float* weight_sum);
 void query_backward_mma(Device& device, const AttentionSize& size, const Pieces& pieces,
-                        const float* q, const float* scaled, const bf16* o, const float* weight_sum,
-                        const bf16* d_o, bf16* dq, float* du);
+                        const bf16* q, const float* scaled, const bf16* o, const float* weight_sum,
+                        const bf16* d_o, bf16* dq, bf16* du);
 void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pieces& pieces,
-                             const float* kv, const float* d_state, bf16* d_kv);
+                             const bf16* kv, const float* d_state, bf16* d_kv);
 
 namespace tensor {
 
@@ -35,28 +35,63 @@ M5_DEVICE int place(int part) { return part * kHeads + (part >= 8 ? 1 : 0); }
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int head() { return static_cast<int>(threadIdx.x) / kWarp; }
 
-// Where the columns [first, first + count) of a tile come from.
-struct Source {
-  const float* from;  // of the block's first head
-  std::int64_t stride, heads;
+// A pair of heads' numbers, and 8 of them: what a thread moves at a time.
+struct alignas(16) Eight {
+  unsigned pair[4];
+};
+M5_DEVICE float first_of(unsigned pair) { return to_float(bf16{static_cast<std::uint16_t>(pair)}); }
+M5_DEVICE float second_of(unsigned pair) {
+  return to_float(bf16{static_cast<std::uint16_t>(pair >> 16)});
+}
+
+// Rows of some parts on their way from device memory into a tile, in registers meanwhile.
+template <int kParts, int kCount>
+struct Incoming {
+  static constexpr int kPieces = kRows * kCount, kEach = (kPieces + kThreads - 1) / kThreads;
+  Eight eight[kEach];
+
+  // Rows [row, row + kRows) of a piece, parts [0, count) of `from` (at the block's first head);
+  // zero behind the end of the piece and of the parts.
+  M5_DEVICE void load(const bf16* from, std::int64_t stride, std::int64_t heads,
+                      std::int64_t first_row, int row, int rows, int count) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int e = static_cast<int>(threadIdx.x) + i * kThreads;
+      const int r = e / kCount, part = e % kCount;
+      eight[i] = {};
+      if (e < kPieces && row + r < rows && part < count) {
+        eight[i] = *reinterpret_cast<const Eight*>(from + (first_row + row + r) * stride +
+                                                   part * heads);
+      }
+    }
+  }
+  M5_DEVICE void store(float* tile, int first_part) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int e = static_cast<int>(threadIdx.x) + i * kThreads;
+      if (e >= kPieces) continue;
+      float* to = tile + e / kCount * kStride<kParts> + place(first_part + e % kCount);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        to[2 * k] = first_of(eight[i].pair[k]);
+        to[2 * k + 1] = second_of(eight[i].pair[k]);
+      }
+    }
+  }
 };
 
-// Rows [row, row + kRows) of `count` parts from `first_part` on; zero behind the piece's end.
+// Parts [first_part, first_part + count) of a tile to rows of bf16.
 template <int kParts>
-M5_DEVICE void copy_parts(const Source& source, std::int64_t first_row, int row, int rows,
-                          int first_part, int count, float* tile) {
-  const int columns = count * kHeads, groups = kThreads / columns;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int column = thread % columns, part = column / kHeads, h = column % kHeads;
-  if (thread / columns >= groups) return;
-  const float* from = source.from + part * source.heads + h;
-  for (int r = thread / columns; r < kRows; r += groups) {
-    float* to = tile + r * kStride<kParts> + place(first_part + part) + h;
-    if (row + r < rows) {
-      __pipeline_memcpy_async(to, from + (first_row + row + r) * source.stride, 4);
-    } else {
-      *to = 0;
-    }
+M5_DEVICE void store_parts(const float* tile, int first_part, int count, std::int64_t first_row,
+                           int row, int rows, std::int64_t stride, std::int64_t heads, bf16* to) {
+  for (int e = static_cast<int>(threadIdx.x); e < kRows * count; e += kThreads) {
+    const int r = e / count, part = e % count;
+    if (row + r >= rows) continue;
+    const float* from = tile + r * kStride<kParts> + place(first_part + part);
+    Eight eight;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) eight.pair[k] = pack(from[2 * k], from[2 * k + 1]);
+    *reinterpret_cast<Eight*>(to + (first_row + row + r) * stride + part * heads) = eight;
   }
 }
 

@@ -107,15 +107,15 @@ struct Rows {
 };
 
 // z bounded, and its factor.
-template <int R>
-M5_DEVICE void load_bounded(const float* from, std::int64_t stride, std::int64_t heads, float bound,
+template <class E, int R>
+M5_DEVICE void load_bounded(const E* from, std::int64_t stride, std::int64_t heads, float bound,
                             const Rows<R>& rows, float (&z)[R][4], float (&scale)[R]) {
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     float square = 0;
 #pragma unroll
     for (int a = 0; a < 4; ++a) {
-      z[r][a] = from[rows.at[r] * stride + a * heads];
+      z[r][a] = to_float(from[rows.at[r] * stride + a * heads]);
       square = fmaf(z[r][a], z[r][a], square);
     }
     scale[r] = sqrtf(bound / (bound + square));
@@ -168,7 +168,7 @@ M5_DEVICE void load_slice(const Sizes& size, const float* states, int context, i
 
 template <int P, class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
-    query_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const float* q,
+    query_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* q,
                  const float* states, E* o, float* weight_sum) {
   constexpr int R = P <= 4 ? 4 : 2;
   float* slice = shared_memory<float>();
@@ -178,7 +178,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
     const Rows<R> rows(piece, first_row, tile);
     float z[R][4], scale[R];
-    load_bounded<R>(q + head, 4 * H, H, size.bound, rows, z, scale);
+    load_bounded<E, R>(q + head, 4 * H, H, size.bound, rows, z, scale);
     for (int batch = 0; batch < size.batches; ++batch) {
       if (size.batches > 1 || tile == 0) load_slice<P>(size, states, piece.context, batch, slice);
       float u[R][kColumns] = {}, one[R];
@@ -205,9 +205,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 // du_c = g_c / n, du_dv = -(g.o) / n with n = weight_sum.
 template <int P, class E>
 M5_KERNEL M5_BOUNDS(kThreads, 3)
-    query_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const float* q,
+    query_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* q,
                           const float* states, const E* o, const float* weight_sum, const E* d_o,
-                          E* dq, float* du) {
+                          E* dq, E* du) {
   constexpr int R = P <= 4 ? 4 : 2;
   float* slice = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
@@ -217,7 +217,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
     const Rows<R> rows(piece, first_row, tile);
     float z[R][4], scale[R], dz[R][4] = {}, dot[R] = {}, inverse[R];
-    load_bounded<R>(q + head, 4 * H, H, size.bound, rows, z, scale);
+    load_bounded<E, R>(q + head, 4 * H, H, size.bound, rows, z, scale);
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       for (int c = 0; c < V; ++c) {
@@ -226,7 +226,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
       }
       inverse[r] = 1 / weight_sum[rows.at[r] * H + head];
       dot[r] *= -inverse[r];
-      if (rows.valid[r]) du[(rows.at[r] * (V + 1) + V) * H + head] = dot[r];
+      if (rows.valid[r]) du[(rows.at[r] * (V + 1) + V) * H + head] = from_float<E>(dot[r]);
     }
     for (int batch = 0; batch < size.batches; ++batch) {
       if (size.batches > 1 || tile == 0) load_slice<P>(size, states, piece.context, batch, slice);
@@ -240,7 +240,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
           g[r][c] = 0;
           if (column < V) {
             g[r][c] = inverse[r] * to_float(d_o[(rows.at[r] * V + column) * H + head]);
-            if (rows.valid[r]) du[(rows.at[r] * (V + 1) + column) * H + head] = g[r][c];
+            if (rows.valid[r]) {
+              du[(rows.at[r] * (V + 1) + column) * H + head] = from_float<E>(g[r][c]);
+            }
           }
         }
         g[r][kValues] = batch == 0 ? dot[r] : 0;
@@ -254,7 +256,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
 template <int P, class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
     accumulate_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
-                               const float* kv, const float* d_states, E* d_kv) {
+                               const E* kv, const float* d_states, E* d_kv) {
   constexpr int R = 2;
   float* slice = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
@@ -265,7 +267,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
     const Rows<R> rows(piece, first_row, tile);
     float z[R][4], scale[R], dz[R][4] = {};
-    load_bounded<R>(kv + head, stride, H, size.bound, rows, z, scale);
+    load_bounded<E, R>(kv + head, stride, H, size.bound, rows, z, scale);
     for (int batch = 0; batch < size.batches; ++batch) {
       if (size.batches > 1 || tile == 0) load_slice<P>(size, d_states, piece.context, batch, slice);
       float v[R][kColumns], one[R], slope[R], dv[R][kValues] = {};
@@ -275,7 +277,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 #pragma unroll
         for (int c = 0; c < kValues; ++c) {
           const int column = batch * kValues + c;
-          v[r][c] = column < V ? kv[rows.at[r] * stride + (4 + column) * H + head] : 0;
+          v[r][c] =
+              column < V ? to_float(kv[rows.at[r] * stride + (4 + column) * H + head]) : 0.0f;
         }
         v[r][kValues] = 1;  // the state's gradient has this column in the first batch only
       }
@@ -320,7 +323,7 @@ dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
 }  // namespace
 
 template <class E>
-void query(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+void query(Device& device, const AttentionSize& size, const Pieces& p, const E* q,
            const float* scaled, E* o, float* weight_sum) {
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return query_mma(device, size, p, q, scaled, o, weight_sum);
@@ -332,9 +335,9 @@ void query(Device& device, const AttentionSize& size, const Pieces& p, const flo
 }
 
 template <class E>
-void query_backward(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+void query_backward(Device& device, const AttentionSize& size, const Pieces& p, const E* q,
                     const float* scaled, const E* o, const float* weight_sum, const E* d_o, E* dq,
-                    float* du) {
+                    E* du) {
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) {
       return query_backward_mma(device, size, p, q, scaled, o, weight_sum, d_o, dq, du);
@@ -349,7 +352,7 @@ void query_backward(Device& device, const AttentionSize& size, const Pieces& p, 
 
 template <class E>
 void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& p,
-                         const float* kv, const float* d_state, E* d_kv) {
+                         const E* kv, const float* d_state, E* d_kv) {
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return accumulate_backward_mma(device, size, p, kv, d_state, d_kv);
   }
@@ -360,12 +363,12 @@ void accumulate_backward(Device& device, const AttentionSize& size, const Pieces
   });
 }
 
-#define M5_INSTANTIATE(E)                                                                         \
-  template void query<E>(Device&, const AttentionSize&, const Pieces&, const float*, const float*, \
-                         E*, float*);                                                             \
-  template void query_backward<E>(Device&, const AttentionSize&, const Pieces&, const float*,     \
-                                  const float*, const E*, const float*, const E*, E*, float*);    \
-  template void accumulate_backward<E>(Device&, const AttentionSize&, const Pieces&, const float*, \
+#define M5_INSTANTIATE(E)                                                                       \
+  template void query<E>(Device&, const AttentionSize&, const Pieces&, const E*, const float*,  \
+                         E*, float*);                                                           \
+  template void query_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,       \
+                                  const float*, const E*, const float*, const E*, E*, E*);      \
+  template void accumulate_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,  \
                                        const float*, E*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

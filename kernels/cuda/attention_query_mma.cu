@@ -94,25 +94,6 @@ M5_DEVICE float vector_gradient(const float (&x)[4], const float (&m)[kRepresent
   return scale * (d - x[0] * dot);
 }
 
-// Parts of a tile to rows of bf16, 8 heads in one access.
-template <int kParts>
-M5_DEVICE void store_parts(const float* tile, std::int64_t first_row, int row, int rows, int parts,
-                           std::int64_t stride, std::int64_t heads, bf16* to) {
-  for (int e = static_cast<int>(threadIdx.x); e < kRows * parts; e += kThreads) {
-    const int r = e / parts, part = e % parts;
-    if (row + r >= rows) continue;
-    const float* from = tile + r * kStride<kParts> + place(part);
-    bf16* out = to + (first_row + row + r) * stride + part * heads;
-    float four[4];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) four[i] = from[half * 4 + i];
-      store4(out + half * 4, four);
-    }
-  }
-}
-
 struct Sizes {
   std::int64_t heads, state;
   int value_dim;
@@ -126,10 +107,10 @@ constexpr int kQueryTile = kRows * kStride<kQueryParts>;
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
     query_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, Slots<P> slots,
-                     const float* queries, const float* states, bf16* o, float* weight_sum) {
+                     const bf16* queries, const float* states, bf16* o, float* weight_sum) {
   constexpr int kReps = kRepresentatives<P>, kSteps = ByFeature<P>::kSteps;
   constexpr int kFull = kStride<kQueryParts>;
-  float* tiles = shared_memory<float>();
+  float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
   const std::int64_t from = piece.row - first_row, H = size.heads;
@@ -150,20 +131,15 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     }
   }
 
-  const Source source{queries + block_head, 4 * H, H};
-  copy_parts<kQueryParts>(source, from, 0, rows, 0, 4, tiles);
-  __pipeline_commit();
+  Incoming<kQueryParts, 4> next;
+  next.load(queries + block_head, 4 * H, H, from, 0, rows, 4);
   for (int row = 0; row < rows; row += kRows) {
-    float* tile = tiles + row / kRows % 2 * kQueryTile;
-    __pipeline_wait_prior(0);
+    __syncthreads();  // the outputs of the tile before have been stored
+    next.store(tile, 0);
     __syncthreads();
-    if (row + kRows < rows) {
-      copy_parts<kQueryParts>(source, from, row + kRows, rows, 0, 4,
-                              tiles + (row / kRows + 1) % 2 * kQueryTile);
-      __pipeline_commit();
-    }
     bound_tile<kQueryParts>(size.bound, tile);
     __syncthreads();
+    if (row + kRows < rows) next.load(queries + block_head, 4 * H, H, from, row + kRows, rows, 4);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       float x[4], m0[kReps], m1[kReps];
@@ -191,19 +167,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       }
     }
     __syncthreads();
-    for (int e = static_cast<int>(threadIdx.x); e < kRows * size.value_dim; e += kThreads) {
-      const int r = e / size.value_dim, column = e % size.value_dim;
-      if (row + r >= rows) continue;
-      const float* in = tile + r * kFull + place(4 + column);
-      bf16* out = o + (from + row + r) * size.value_dim * H + column * H + block_head;
-      float four[4];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) four[i] = in[half * 4 + i];
-        store4(out + half * 4, four);
-      }
-    }
+    store_parts<kQueryParts>(tile, 4, size.value_dim, from, row, rows, size.value_dim * H, H,
+                             o + block_head);
   }
 }
 
@@ -214,9 +179,9 @@ constexpr int kBackwardTile = kRows * kStride<kBackwardParts>;
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
     query_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
-                              Slots<P> slots, const float* queries, const float* states,
+                              Slots<P> slots, const bf16* queries, const float* states,
                               const bf16* o, const float* weight_sum, const bf16* d_o, bf16* dq,
-                              float* du) {
+                              bf16* du) {
   constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
   constexpr int kFull = kStride<kBackwardParts>;
   float* tile = shared_memory<float>();
@@ -228,39 +193,37 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   state.load(slots, states + piece.context * size.state +
                         blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
              g, q);
-  const Source source{queries + block_head, 4 * H, H};
   for (int row = 0; row < rows; row += kRows) {
+    Incoming<kBackwardParts, 4> q_rows;
+    Incoming<kBackwardParts, kValues> d_rows;
+    q_rows.load(queries + block_head, 4 * H, H, from, row, rows, 4);
+    d_rows.load(d_o + block_head, V * H, H, from, row, rows, V);
     __syncthreads();  // the tile before has been stored
-    copy_parts<kBackwardParts>(source, from, row, rows, 0, 4, tile);
-    __pipeline_commit();
+    q_rows.store(tile, 0);
+    d_rows.store(tile, 4);
+    __syncthreads();
     for (int e = static_cast<int>(threadIdx.x); e < kRows * kHeads; e += kThreads) {
       const int r = e / kHeads, h = e % kHeads;
       float* at = tile + r * kFull + h;
-      float d[kValues] = {}, dot = 0, inverse = 0;
+      float dot = 0, inverse = 0;
       if (row + r < rows) {
         const std::int64_t i = from + row + r;
         inverse = 1 / weight_sum[i * H + block_head + h];
 #pragma unroll
         for (int c = 0; c < kValues; ++c) {
           if (c >= V) continue;
-          const std::int64_t of = (i * V + c) * H + block_head + h;
-          d[c] = to_float(d_o[of]);
-          dot = fmaf(d[c], to_float(o[of]), dot);
+          dot = fmaf(at[place(4 + c)], to_float(o[(i * V + c) * H + block_head + h]), dot);
         }
-#pragma unroll
-        for (int c = 0; c < kValues; ++c) {
-          if (c < V) du[(i * (V + 1) + c) * H + block_head + h] = d[c] * inverse;
-        }
-        du[(i * (V + 1) + V) * H + block_head + h] = -dot * inverse;
       }
 #pragma unroll
-      for (int c = 0; c < kValues; ++c) at[place(4 + c)] = d[c] * inverse;
+      for (int c = 0; c < kValues; ++c) at[place(4 + c)] *= inverse;
       at[place(4 + kValues)] = -dot * inverse;
     }
-    __pipeline_wait_prior(0);
-    __syncthreads();
     bound_tile<kBackwardParts>(size.bound, tile);
     __syncthreads();
+    store_parts<kBackwardParts>(tile, 4, V, from, row, rows, (V + 1) * H, H, du + block_head);
+    store_parts<kBackwardParts>(tile, 4 + kValues, 1, from, row, rows, (V + 1) * H, H,
+                                du + V * H + block_head);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       const float* below = at + 8 * kFull;
@@ -289,7 +252,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       }
     }
     __syncthreads();
-    store_parts<kBackwardParts>(tile, from, row, rows, 4, 4 * H, H, dq + block_head);
+    store_parts<kBackwardParts>(tile, 0, 4, from, row, rows, 4 * H, H, dq + block_head);
   }
 }
 
@@ -300,11 +263,11 @@ constexpr int kKeyTile = kRows * kStride<kKeyParts>;
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
     accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
-                                   Slots<P> slots, const float* kv, const float* d_states,
+                                   Slots<P> slots, const bf16* kv, const float* d_states,
                                    bf16* d_kv) {
   constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
   constexpr int kSteps = ByFeature<P>::kSteps, kFull = kStride<kKeyParts>;
-  float* tiles = shared_memory<float>();
+  float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, parts = 4 + size.value_dim;
   const std::int64_t from = piece.row - first_row, H = size.heads;
@@ -315,24 +278,15 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   by_feature.load(slots, slice, g, q);
   ByColumn<P> by_column;
   by_column.load(slots, slice, g, q);
-  const Source source{kv + block_head, parts * H, H};
-  for (int e = static_cast<int>(threadIdx.x); e < 2 * kRows * kHeads; e += kThreads) {
-    float* at = tiles + e / (kRows * kHeads) * kKeyTile + e / kHeads % kRows * kFull + e % kHeads;
-    for (int c = size.value_dim; c < kValues; ++c) at[place(4 + c)] = 0;
-  }
-  copy_parts<kKeyParts>(source, from, 0, rows, 0, parts, tiles);
-  __pipeline_commit();
+  Incoming<kKeyParts, kKeyParts> next;
+  next.load(kv + block_head, parts * H, H, from, 0, rows, parts);
   for (int row = 0; row < rows; row += kRows) {
-    float* tile = tiles + row / kRows % 2 * kKeyTile;
-    __pipeline_wait_prior(0);
+    __syncthreads();  // the tile before has been stored
+    next.store(tile, 0);
     __syncthreads();
-    if (row + kRows < rows) {
-      copy_parts<kKeyParts>(source, from, row + kRows, rows, 0, parts,
-                            tiles + (row / kRows + 1) % 2 * kKeyTile);
-      __pipeline_commit();
-    }
     bound_tile<kKeyParts>(size.bound, tile);
     __syncthreads();
+    if (row + kRows < rows) next.load(kv + block_head, parts * H, H, from, row + kRows, rows, parts);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       const float* below = at + 8 * kFull;
@@ -370,8 +324,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       for (int e = 0; e < 4; ++e) at[e / 2 * 8 * kFull + place(4 + 2 * q + e % 2)] = dv[e];
     }
     __syncthreads();
-    // Columns beyond dv come out as the zeros that they were.
-    store_parts<kKeyParts>(tile, from, row, rows, parts, parts * H, H, d_kv + block_head);
+    store_parts<kKeyParts>(tile, 0, parts, from, row, rows, parts * H, H, d_kv + block_head);
   }
 }
 
@@ -388,19 +341,19 @@ void by_order(int order, Launch launch) {
 
 }  // namespace
 
-void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* q,
                const float* scaled, bf16* o, float* weight_sum) {
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("query", query_mma_kernel<P>, grid_of(size, p), kThreads,
-                  2 * kQueryTile * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
+                  kQueryTile * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
                   scaled, o, weight_sum);
   });
 }
 
-void query_backward_mma(Device& device, const AttentionSize& size, const Pieces& p, const float* q,
+void query_backward_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* q,
                         const float* scaled, const bf16* o, const float* weight_sum,
-                        const bf16* d_o, bf16* dq, float* du) {
+                        const bf16* d_o, bf16* dq, bf16* du) {
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("query_backward", query_backward_mma_kernel<P>, grid_of(size, p), kThreads,
@@ -410,11 +363,11 @@ void query_backward_mma(Device& device, const AttentionSize& size, const Pieces&
 }
 
 void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pieces& p,
-                             const float* kv, const float* d_state, bf16* d_kv) {
+                             const bf16* kv, const float* d_state, bf16* d_kv) {
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("accumulate_backward", accumulate_backward_mma_kernel<P>, grid_of(size, p),
-                  kThreads, 2 * kKeyTile * sizeof(float), p.pieces, p.first_row, sizes(size),
+                  kThreads, kKeyTile * sizeof(float), p.pieces, p.first_row, sizes(size),
                   Slots<P>(), kv, d_state, d_kv);
   });
 }

@@ -41,8 +41,9 @@ void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
   const std::int64_t n = rows.n(), stride = s_.key_columns();
   norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(s_.at(layer).attention_norm), w_.h.data(),
        nullptr);
-  products_.template forward<E, float>(n, dim(), s_.key_columns(), w_.h.data(),
-                              s_.operand(s_.at(layer).key_value), nullptr, nullptr, w_.z.data());
+  products_.forward(n, dim(), s_.key_columns(), w_.h.data(),
+                                   s_.operand(s_.at(layer).key_value), nullptr, nullptr,
+                                   w_.z.data());
   accumulate(device_, s_.attention_, rows.pieces(), w_.z.data(), stride,
              w_.z.data() + s_.query_columns(), stride, true, w_.partial.data());
   reduce_states(device_, s_.attention_, rows.cut->spans(*rows.chunk), rows.chunk->spans,
@@ -54,11 +55,11 @@ void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bo
   const std::int64_t n = rows.n();
   const LayerOffsets& at = s_.at(layer);
   norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
-  products_.template forward<E, float>(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query),
-                              nullptr, nullptr, w_.z.data());
+  products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query),
+                                   nullptr, nullptr, w_.z.data());
   query(device_, s_.attention_, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
         kept ? w_.weight.data() : nullptr);
-  products_.template forward<E, E>(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
+  products_.forward(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
                           s_.operand(at.output_bias), x, out);
 }
 
@@ -70,8 +71,8 @@ void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) 
   const int ff = s_.config().ff_dim;
   norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.ff_norm), w_.h.data(), nullptr);
   products_.forward_gelu(n, dim(), ff, w_.h.data(), s_.operand(at.up_weight),
-                         s_.operand(at.up_bias), static_cast<E*>(nullptr), w_.up.data());
-  products_.template forward<E, E>(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
+                         s_.operand(at.up_bias), nullptr, w_.up.data());
+  products_.forward(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
                           s_.operand(at.down_bias), x, out);
 }
 
@@ -163,6 +164,7 @@ template <class E>
 void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
                          const std::function<void()>& on_failure) {
   try {
+    std::vector<E> narrow;
     std::vector<float> values;
     for_chunks(batch_.all, [&](const Rows& rows) {
       const E* from = x(in, rows);
@@ -171,10 +173,13 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
              w_.h.data(), nullptr);
         from = w_.h.data();
       }
-      widen(device_, rows.n() * dim(), from, w_.z.data());
-      values.resize(static_cast<std::size_t>(rows.n() * dim()));
-      device_.download(values.data(), w_.z.data(), values.size() * sizeof(float));
+      narrow.resize(static_cast<std::size_t>(rows.n() * dim()));
+      values.resize(narrow.size());
+      device_.download(narrow.data(), from, narrow.size() * sizeof(E));
       for_blocks(rows.n(), [&](int, std::int64_t row, int n) {
+        const E* first = narrow.data() + row * dim();
+        std::transform(first, first + std::int64_t{n} * dim(), values.data() + row * dim(),
+                       [](E v) { return to_float(v); });
         sink(rows.chunk->row + row, n, values.data() + row * dim());
       });
     });

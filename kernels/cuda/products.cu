@@ -174,41 +174,39 @@ namespace {
               std::string("device cuda: cuBLASLt has no algorithm for the product of ") + name);
 }
 
-template <class E, class Y>
+template <class E>
 Shape forward_shape(std::int64_t n, int in, int out, cublasLtEpilogue_t epilogue, bool add) {
-  return {true, false, out, n, in, in, in, out, kType<E>, kType<Y>, epilogue, add, false};
+  return {true, false, out, n, in, in, in, out, kType<E>, kType<E>, epilogue, add, false};
 }
 }  // namespace
 
-template <class E, class Y>
-void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
-                       const Y* add, Y* y) {
+template <class E>
+void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, Maybe<E> bias,
+                       Maybe<E> add, E* y) {
   const char* name = "product";
   if (bias) {
-    const Shape s = forward_shape<E, Y>(n, in, out, CUBLASLT_EPILOGUE_BIAS, add != nullptr);
+    const Shape s = forward_shape<E>(n, in, out, CUBLASLT_EPILOGUE_BIAS, add != nullptr);
     if (impl_->run(name, s, true, w, x, add ? add : y, y, bias, nullptr)) return;
   }
-  const Shape s = forward_shape<E, Y>(n, in, out, CUBLASLT_EPILOGUE_DEFAULT, add != nullptr);
+  const Shape s = forward_shape<E>(n, in, out, CUBLASLT_EPILOGUE_DEFAULT, add != nullptr);
   if (!impl_->run(name, s, true, w, x, add ? add : y, y, nullptr, nullptr)) no_algorithm(name);
-  if constexpr (std::is_same_v<E, Y>) {
-    if (bias) add_bias(impl_->device, n, out, y, bias, y);
-  }
+  if (bias) add_bias(impl_->device, n, out, y, bias, y);
 }
 
 template <class E>
 void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
-                            E* keep, E* y) {
+                            std::type_identity_t<E>* keep, E* y) {
   const char* name = "product_gelu";
-  const Shape fused = forward_shape<E, E>(
+  const Shape fused = forward_shape<E>(
       n, in, out, keep ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_BIAS, false);
   if (impl_->run(name, fused, true, w, x, y, y, bias, keep)) return;
-  forward<E, E>(n, in, out, x, w, nullptr, nullptr, y);
+  forward(n, in, out, x, w, nullptr, nullptr, y);
   gelu(impl_->device, n, out, y, bias, keep, y);
 }
 
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
-                              const E* keep, E* dx) {
+                              Maybe<E> keep, E* dx) {
   const char* name = "product_backward";
   Shape s{false, false, in, n, out, in, out, in, kType<E>, kType<E>, CUBLASLT_EPILOGUE_DGELU,
           false, false};
@@ -228,17 +226,15 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
 }
 
 #define M5_INSTANTIATE(E)                                                                          \
+  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,         \
+                                     const E*, E*);                                                \
   template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,    \
                                           E*, E*);                                                 \
   template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*,  \
                                             E*);                                                   \
-  template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);  \
-  template void Products::forward<E, float>(std::int64_t, int, int, const E*, const E*, const E*,  \
-                                            const float*, float*);
+  template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)
 #undef M5_INSTANTIATE
-template void Products::forward<bf16, bf16>(std::int64_t, int, int, const bf16*, const bf16*,
-                                            const bf16*, const bf16*, bf16*);
 
 }  // namespace m5::kernels::cuda

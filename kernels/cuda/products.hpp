@@ -4,10 +4,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 #include "kernels/cuda/device.hpp"
 
 namespace m5::kernels::cuda {
+
+// A pointer that may be nullptr.
+template <class E>
+using Maybe = const std::type_identity_t<E>*;
 
 class Products {
  public:
@@ -18,16 +23,16 @@ class Products {
   static std::size_t workspace_bytes();
 
   // y[n][out] = x[n][in] W^T + bias + add; bias, add may be null; add may be y.
-  template <class E, class Y>
-  void forward(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias, const Y* add,
-               Y* y);
+  template <class E>
+  void forward(std::int64_t n, int in, int out, const E* x, const E* w, Maybe<E> bias, Maybe<E> add,
+               E* y);
   // y = gelu(k), k = x W^T + bias, and keep = k where it is not null.
   template <class E>
-  void forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias, E* keep,
-                    E* y);
+  void forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
+                    std::type_identity_t<E>* keep, E* y);
   // dx[n][in] = dy[n][out] W; with keep [n][in] not null, times gelu'(keep).
   template <class E>
-  void backward_input(std::int64_t n, int in, int out, const E* dy, const E* w, const E* keep,
+  void backward_input(std::int64_t n, int in, int out, const E* dy, const E* w, Maybe<E> keep,
                       E* dx);
   // dw[out][in] += dy[n][out]^T x[n][in].
   template <class E>

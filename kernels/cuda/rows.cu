@@ -199,8 +199,8 @@ M5_KERNEL add_parts_kernel(std::int64_t parts, std::int64_t count, const float* 
   sum[i] = static_cast<float>(total);
 }
 
-template <class From, class To>
-M5_KERNEL convert_kernel(std::int64_t count, const From* x, To* y) {
+template <class E>
+M5_KERNEL convert_kernel(std::int64_t count, const float* x, E* y) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i + 4 <= count) {
     float v[4];
@@ -208,7 +208,7 @@ M5_KERNEL convert_kernel(std::int64_t count, const From* x, To* y) {
     store4(y + i, v);
     return;
   }
-  for (std::int64_t k = i; k < count; ++k) y[k] = from_float<To>(to_float(x[k]));
+  for (std::int64_t k = i; k < count; ++k) y[k] = from_float<E>(x[k]);
 }
 
 template <class E>
@@ -288,13 +288,7 @@ void add_parts(Device& device, std::int64_t parts, std::int64_t count, const flo
 
 template <class E>
 void convert(Device& device, std::int64_t count, const float* x, E* y) {
-  device.launch("convert", convert_kernel<float, E>, blocks(ceil_div(count, 4)), kThreads, 0, count,
-                x, y);
-}
-
-template <class E>
-void widen(Device& device, std::int64_t count, const E* x, float* y) {
-  device.launch("convert", convert_kernel<E, float>, blocks(ceil_div(count, 4)), kThreads, 0, count,
+  device.launch("convert", convert_kernel<E>, blocks(ceil_div(count, 4)), kThreads, 0, count,
                 x, y);
 }
 
@@ -317,7 +311,6 @@ void scatter(Device& device, std::int64_t n, int dim, const std::int64_t* rows, 
   template void add_bias<E>(Device&, std::int64_t, int, const E*, const E*, E*);                 \
   template void column_sums<E>(Device&, std::int64_t, int, const E*, float*);                    \
   template void convert<E>(Device&, std::int64_t, const float*, E*);                             \
-  template void widen<E>(Device&, std::int64_t, const E*, float*);                               \
   template void gather<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*);        \
   template void scatter<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*);
 M5_INSTANTIATE(float)

@@ -45,8 +45,6 @@ void add_parts(Device& device, std::int64_t parts, std::int64_t count, const flo
 
 template <class E>
 void convert(Device& device, std::int64_t count, const float* x, E* y);
-template <class E>
-void widen(Device& device, std::int64_t count, const E* x, float* y);
 // y[i] = x[rows[i]], and the other way round.
 template <class E>
 void gather(Device& device, std::int64_t n, int dim, const std::int64_t* rows, const E* x, E* y);

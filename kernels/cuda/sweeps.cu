@@ -164,7 +164,7 @@ Bytes CudaSweeps<E>::ready_memory() const {
                  count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_);
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
-  bytes.host = count(setup_.chunk_rows * config().dim, sizeof(float));  // rows on their way out
+  bytes.host = count(setup_.chunk_rows * config().dim, sizeof(float) + sizeof(E));  // on their way out
   return bytes;
 }
 

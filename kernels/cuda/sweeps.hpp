@@ -28,7 +28,7 @@ struct Workspace {
 
   Array<E> x;             // [d] rows that were asked for
   Array<E> h;             // [d] normed
-  Array<float> z;         // [(4 + dv) H] keys and values, or queries [4 H]; rows on their way out
+  Array<E> z;             // [(4 + dv) H] keys and values, or queries [4 H]
   Array<E> o;             // [d] attention output
   Array<E> up;            // [ff] after gelu, or one-hot tokens
   Array<float> log_probs; // [4]
@@ -40,7 +40,7 @@ struct Workspace {
   Array<E> out, dx;        // [d] of rows that were asked for: after the layer; gradient
   Array<E> dh, d_o;        // [d]
   Array<E> dz;             // [(4 + dv) H] or [4 H]
-  Array<float> du;         // [(dv + 1) H]
+  Array<E> du;             // [(dv + 1) H]
   Array<float> weight;     // [H]
   Array<float> inverse;    // [1] of final norms
   Array<float> d_logits;   // [4]

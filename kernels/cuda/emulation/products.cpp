@@ -24,15 +24,15 @@ float dot(const E* a, std::int64_t a_step, const E* b, std::int64_t b_step, std:
 }
 }  // namespace
 
-template <class E, class Y>
-void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
-                       const Y* add, Y* y) {
+template <class E>
+void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, Maybe<E> bias,
+                       Maybe<E> add, E* y) {
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t o = 0; o < out; ++o) {
       float sum = dot(x + i * in, 1, w + o * in, 1, in);
       if (bias) sum += to_float(bias[o]);
       if (add) sum += to_float(add[i * out + o]);
-      y[i * out + o] = from_float<Y>(sum);
+      y[i * out + o] = from_float<E>(sum);
     }
   }
 }
@@ -40,14 +40,14 @@ void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, 
 // As products.cu does where there is no epilogue of the library: a kernel behind the product.
 template <class E>
 void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
-                            E* keep, E* y) {
-  forward<E, E>(n, in, out, x, w, nullptr, nullptr, y);
+                            std::type_identity_t<E>* keep, E* y) {
+  forward(n, in, out, x, w, nullptr, nullptr, y);
   gelu(impl_->device, n, out, y, bias, keep, y);
 }
 
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
-                              const E* keep, E* dx) {
+                              Maybe<E> keep, E* dx) {
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t k = 0; k < in; ++k) {
       dx[i * in + k] = from_float<E>(dot(dy + i * out, 1, w + k, in, out));
@@ -65,17 +65,15 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
 }
 
 #define M5_INSTANTIATE(E)                                                                          \
+  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,         \
+                                     const E*, E*);                                                \
   template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,    \
                                           E*, E*);                                                 \
   template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*,  \
                                             E*);                                                   \
-  template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);  \
-  template void Products::forward<E, float>(std::int64_t, int, int, const E*, const E*, const E*,  \
-                                            const float*, float*);
+  template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)
 #undef M5_INSTANTIATE
-template void Products::forward<bf16, bf16>(std::int64_t, int, int, const bf16*, const bf16*,
-                                            const bf16*, const bf16*, bf16*);
 
 }  // namespace m5::kernels::cuda
