@@ -101,7 +101,7 @@ M5_DEVICE void stage(const Operands<E>& o, std::int64_t first_row, int row, int 
 
 // grid: pieces, slices, groups of kWarps groups of features.
 template <int P, class E>
-M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, 2)
+M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
     accumulate_kernel(const Piece* pieces, std::int64_t first_row, Operands<E> o, float* partial) {
   float* tiles = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
@@ -227,7 +227,7 @@ template void accumulate<bf16>(Device&, const AttentionSize&, const Pieces&, con
 
 std::vector<double> state_weights(int order, const std::vector<double>& polynomial) {
   std::vector<double> weights;
-  for (const std::array<int, 4>& exponent : walk_exponents(order)) {
+  for (const std::array<int, 4>& exponent : feature_exponents(order)) {
     Monomial m{exponent, 0, -1, 0};
     for (int e : exponent) m.degree += e;
     weights.push_back(polynomial[static_cast<std::size_t>(m.degree)] * multinomial(m));

@@ -1,8 +1,8 @@
 // What a row reads of the states, and the gradients of both sides: a thread has one head of some
-// rows, and walks the tree of features with the state slice in shared memory.
+// rows, and goes over the features with the state slice in shared memory. On tensor cores:
+// attention_query_mma.cu.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/attention_mma.hpp"
-#include "kernels/cuda/features.hpp"
 
 namespace m5::kernels::cuda {
 namespace {
@@ -10,82 +10,94 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kRowLanes = kThreads / kHeads;
 
-// --- walks over the subtree of feature f, of degree D, last variable V; m[r] its monomials;
-// s: the head's column of the slice
+// --- sums over the features of a slice; s: the head's column of it
 
 // u[r][c] += m_f s[f][c]
-template <int P, int D, int V, int f, int R>
-M5_DEVICE void query_walk(const float* s, const float (&z)[R][4], const float (&m)[R],
-                          float (&u)[R][kColumns]);
-
-template <int P, int D, int V, int f, int W, int R>
-M5_DEVICE void query_children(const float* s, const float (&z)[R][4], const float (&m)[R],
-                              float (&u)[R][kColumns]) {
-  if constexpr (W < 4) {
-    float child[R];
+template <int R>
+M5_DEVICE void add_products(int order, const float* s, const float (&z)[R][4],
+                            float (&u)[R][kColumns]) {
+  float m[4][R];  // z_0^e0, z_0^e0 z_1^e1, ...
+  const auto begin = [&](int a) {
 #pragma unroll
-    for (int r = 0; r < R; ++r) child[r] = D == 0 ? z[r][W] : m[r] * z[r][W];
-    query_walk<P, D + 1, W, f + child_offset(P, D, V, W), R>(s, z, child, u);
-    query_children<P, D, V, f, W + 1, R>(s, z, m, u);
-  }
-}
-
-template <int P, int D, int V, int f, int R>
-M5_DEVICE void query_walk(const float* s, const float (&z)[R][4], const float (&m)[R],
-                          float (&u)[R][kColumns]) {
+    for (int r = 0; r < R; ++r) m[a][r] = a == 0 ? 1.0f : m[a > 0 ? a - 1 : 0][r];
+  };
+  const auto next = [&](int a) {
 #pragma unroll
-  for (int c = 0; c < kColumns; ++c) {
-    const float state = s[(f * kColumns + c) * kHeads];
+    for (int r = 0; r < R; ++r) m[a][r] *= z[r][a];
+  };
+  begin(0);
+  for (int p0 = order; p0 >= 0; --p0, next(0)) {
+    begin(1);
+    for (int p1 = p0; p1 >= 0; --p1, next(1)) {
+      begin(2);
+      for (int p2 = p1; p2 >= 0; --p2, next(2)) {
+        begin(3);
+        for (int p3 = p2; p3 >= 0; --p3, next(3)) {
 #pragma unroll
-    for (int r = 0; r < R; ++r) u[r][c] = fmaf(m[r], state, u[r][c]);
-  }
-  if constexpr (D < P) query_children<P, D, V, f, V, R>(s, z, m, u);
-}
-
-// slope[r] = d/d m_f of sum over the subtree of m [g, 1].s; dz[r] +=. with kValueGradient also
-// dv[r][c] += m_f s[f][c] of the value columns.
-template <int P, int D, int V, int f, int R, bool kValueGradient>
-M5_DEVICE void slope_walk(const float* s, const float (&z)[R][4], const float (&m)[R],
-                          const float (&g)[R][kColumns], float (&dz)[R][4],
-                          float (&dv)[R][kValues], float (&slope)[R]);
-
-template <int P, int D, int V, int f, int W, int R, bool kValueGradient>
-M5_DEVICE void slope_children(const float* s, const float (&z)[R][4], const float (&m)[R],
-                              const float (&g)[R][kColumns], float (&dz)[R][4],
-                              float (&dv)[R][kValues], float (&slope)[R]) {
-  if constexpr (W < 4) {
-    float child[R], child_slope[R];
+          for (int c = 0; c < kColumns; ++c) {
+            const float state = s[c * kHeads];
 #pragma unroll
-    for (int r = 0; r < R; ++r) child[r] = D == 0 ? z[r][W] : m[r] * z[r][W];
-    slope_walk<P, D + 1, W, f + child_offset(P, D, V, W), R, kValueGradient>(s, z, child, g, dz, dv,
-                                                                            child_slope);
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      dz[r][W] = D == 0 ? dz[r][W] + child_slope[r] : fmaf(child_slope[r], m[r], dz[r][W]);
-      slope[r] = fmaf(child_slope[r], z[r][W], slope[r]);
-    }
-    slope_children<P, D, V, f, W + 1, R, kValueGradient>(s, z, m, g, dz, dv, slope);
-  }
-}
-
-template <int P, int D, int V, int f, int R, bool kValueGradient>
-M5_DEVICE void slope_walk(const float* s, const float (&z)[R][4], const float (&m)[R],
-                          const float (&g)[R][kColumns], float (&dz)[R][4],
-                          float (&dv)[R][kValues], float (&slope)[R]) {
-#pragma unroll
-  for (int r = 0; r < R; ++r) slope[r] = 0;
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c) {
-    const float state = s[(f * kColumns + c) * kHeads];
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      slope[r] = fmaf(state, g[r][c], slope[r]);
-      if constexpr (kValueGradient) {
-        if (c < kValues) dv[r][c] = fmaf(m[r], state, dv[r][c]);
+            for (int r = 0; r < R; ++r) u[r][c] = fmaf(m[3][r], state, u[r][c]);
+          }
+          s += kColumns * kHeads;
+        }
       }
     }
   }
-  if constexpr (D < P) slope_children<P, D, V, f, V, R, kValueGradient>(s, z, m, g, dz, dv, slope);
+}
+
+// A polynomial in the variables a, a + 1, ... by Horner's rule, and its slopes.
+template <int R>
+struct Horner {
+  float value[R] = {}, slope[R][4] = {};
+  // Times z_a, plus the polynomial `more` in the variables behind a.
+  M5_DEVICE void step(int a, const float (&z)[R][4], const Horner& more) {
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      slope[r][a] = fmaf(slope[r][a], z[r][a], value[r]);
+      value[r] = fmaf(value[r], z[r][a], more.value[r]);
+#pragma unroll
+      for (int b = 1; b < 4; ++b) {
+        if (b > a) slope[r][b] = fmaf(slope[r][b], z[r][a], more.slope[r][b]);
+      }
+    }
+  }
+};
+
+// dz[r] += the slopes of sum_f m_f(z) (s[f] . g[r]); from the last feature to the first.
+template <int R>
+M5_DEVICE void add_slopes(int order, int features, const float* s, const float (&z)[R][4],
+                          const float (&g)[R][kColumns], float (&dz)[R][4]) {
+  s += features * kColumns * kHeads;
+  Horner<R> h0;
+  for (int p0 = 0; p0 <= order; ++p0) {
+    Horner<R> h1;
+    for (int p1 = 0; p1 <= p0; ++p1) {
+      Horner<R> h2;
+      for (int p2 = 0; p2 <= p1; ++p2) {
+        Horner<R> h3;
+        for (int p3 = 0; p3 <= p2; ++p3) {
+          s -= kColumns * kHeads;
+          Horner<R> term;
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c) {
+            const float state = s[c * kHeads];
+#pragma unroll
+            for (int r = 0; r < R; ++r) term.value[r] = fmaf(state, g[r][c], term.value[r]);
+          }
+          h3.step(3, z, term);
+        }
+        h2.step(2, z, h3);
+      }
+      h1.step(1, z, h2);
+    }
+    h0.step(0, z, h1);
+  }
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+#pragma unroll
+    for (int a = 0; a < 4; ++a) dz[r][a] += h0.slope[r][a];
+  }
 }
 
 // --- rows
@@ -146,19 +158,18 @@ M5_DEVICE void store_bound_gradient(const float (&z)[R][4], const float (&dz)[R]
 
 struct Sizes {
   std::int64_t heads, state;
-  int value_dim, batches;
+  int value_dim, batches, order, features;
   float bound;
 };
 
 // The slice of this block's heads and of a batch of columns, from a context's state.
-template <int P>
 M5_DEVICE void load_slice(const Sizes& size, const float* states, int context, int batch,
                           float* slice) {
-  constexpr int kSlice = kFeatures<P> * kColumns * kHeads;
+  const int floats = size.features * kColumns * kHeads;
   const float* from =
-      states + context * size.state + (std::int64_t{blockIdx.y} * size.batches + batch) * kSlice;
+      states + context * size.state + (std::int64_t{blockIdx.y} * size.batches + batch) * floats;
   __syncthreads();  // nobody reads the one before
-  for (int e = static_cast<int>(threadIdx.x) * 4; e < kSlice; e += kThreads * 4) {
+  for (int e = static_cast<int>(threadIdx.x) * 4; e < floats; e += kThreads * 4) {
     *reinterpret_cast<Four<float>*>(slice + e) = *reinterpret_cast<const Four<float>*>(from + e);
   }
   __syncthreads();
@@ -166,11 +177,11 @@ M5_DEVICE void load_slice(const Sizes& size, const float* states, int context, i
 
 // --- kernels. grid: pieces, blocks of 8 heads.
 
-template <int P, class E>
+template <class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
     query_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* q,
                  const float* states, E* o, float* weight_sum) {
-  constexpr int R = P <= 4 ? 4 : 2;
+  constexpr int R = 4;
   float* slice = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int head_lane = static_cast<int>(threadIdx.x) % kHeads;
@@ -180,11 +191,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
     float z[R][4], scale[R];
     load_bounded<E, R>(q + head, 4 * H, H, size.bound, rows, z, scale);
     for (int batch = 0; batch < size.batches; ++batch) {
-      if (size.batches > 1 || tile == 0) load_slice<P>(size, states, piece.context, batch, slice);
-      float u[R][kColumns] = {}, one[R];
-#pragma unroll
-      for (int r = 0; r < R; ++r) one[r] = 1;
-      query_walk<P, 0, 0, 0, R>(slice + head_lane, z, one, u);
+      if (size.batches > 1 || tile == 0) load_slice(size, states, piece.context, batch, slice);
+      float u[R][kColumns] = {};
+      add_products<R>(size.order, slice + head_lane, z, u);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         if (!rows.valid[r]) continue;
@@ -203,12 +212,12 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 }
 
 // du_c = g_c / n, du_dv = -(g.o) / n with n = weight_sum.
-template <int P, class E>
+template <class E>
 M5_KERNEL M5_BOUNDS(kThreads, 3)
     query_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* q,
                           const float* states, const E* o, const float* weight_sum, const E* d_o,
                           E* dq, E* du) {
-  constexpr int R = P <= 4 ? 4 : 2;
+  constexpr int R = 4;
   float* slice = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
   const int head_lane = static_cast<int>(threadIdx.x) % kHeads;
@@ -229,11 +238,10 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
       if (rows.valid[r]) du[(rows.at[r] * (V + 1) + V) * H + head] = from_float<E>(dot[r]);
     }
     for (int batch = 0; batch < size.batches; ++batch) {
-      if (size.batches > 1 || tile == 0) load_slice<P>(size, states, piece.context, batch, slice);
-      float g[R][kColumns], one[R], slope[R], no_dv[R][kValues];
+      if (size.batches > 1 || tile == 0) load_slice(size, states, piece.context, batch, slice);
+      float g[R][kColumns];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        one[r] = 1;
 #pragma unroll
         for (int c = 0; c < kValues; ++c) {
           const int column = batch * kValues + c;
@@ -247,13 +255,13 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
         }
         g[r][kValues] = batch == 0 ? dot[r] : 0;
       }
-      slope_walk<P, 0, 0, 0, R, false>(slice + head_lane, z, one, g, dz, no_dv, slope);
+      add_slopes<R>(size.order, size.features, slice + head_lane, z, g, dz);
     }
     store_bound_gradient<E, R>(z, dz, scale, size.bound, rows, 4 * H, H, dq + head);
   }
 }
 
-template <int P, class E>
+template <class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
     accumulate_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                                const E* kv, const float* d_states, E* d_kv) {
@@ -269,11 +277,10 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
     float z[R][4], scale[R], dz[R][4] = {};
     load_bounded<E, R>(kv + head, stride, H, size.bound, rows, z, scale);
     for (int batch = 0; batch < size.batches; ++batch) {
-      if (size.batches > 1 || tile == 0) load_slice<P>(size, d_states, piece.context, batch, slice);
-      float v[R][kColumns], one[R], slope[R], dv[R][kValues] = {};
+      if (size.batches > 1 || tile == 0) load_slice(size, d_states, piece.context, batch, slice);
+      float v[R][kColumns], dv[R][kColumns] = {};
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        one[r] = 1;
 #pragma unroll
         for (int c = 0; c < kValues; ++c) {
           const int column = batch * kValues + c;
@@ -282,7 +289,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
         }
         v[r][kValues] = 1;  // the state's gradient has this column in the first batch only
       }
-      slope_walk<P, 0, 0, 0, R, true>(slice + head_lane, z, one, v, dz, dv, slope);
+      add_slopes<R>(size.order, size.features, slice + head_lane, z, v, dz);
+      add_products<R>(size.order, slice + head_lane, z, dv);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
 #pragma unroll
@@ -298,22 +306,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
   }
 }
 
-template <class Launch>
-void by_order(int order, Launch launch) {
-  switch (order) {
-    case 2:
-      return launch(std::integral_constant<int, 2>());
-    case 4:
-      return launch(std::integral_constant<int, 4>());
-    case 6:
-      return launch(std::integral_constant<int, 6>());
-    default:
-      return launch(std::integral_constant<int, 8>());
-  }
-}
-
 Sizes sizes(const AttentionSize& s) {
-  return {s.heads, s.state(), s.value_dim, s.batches(), s.bound};
+  return {s.heads, s.state(), s.value_dim, s.batches(), s.order, s.features, s.bound};
 }
 
 dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
@@ -328,10 +322,8 @@ void query(Device& device, const AttentionSize& size, const Pieces& p, const E* 
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return query_mma(device, size, p, q, scaled, o, weight_sum);
   }
-  by_order(size.order, [&](auto order) {
-    device.launch("query", query_kernel<decltype(order)::value, E>, grid_of(size, p), kThreads,
+  device.launch("query", query_kernel<E>, grid_of(size, p), kThreads,
                   size.slice_bytes(), p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum);
-  });
 }
 
 template <class E>
@@ -343,11 +335,9 @@ void query_backward(Device& device, const AttentionSize& size, const Pieces& p, 
       return query_backward_mma(device, size, p, q, scaled, o, weight_sum, d_o, dq, du);
     }
   }
-  by_order(size.order, [&](auto order) {
-    device.launch("query_backward", query_backward_kernel<decltype(order)::value, E>,
+  device.launch("query_backward", query_backward_kernel<E>,
                   grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,
                   sizes(size), q, scaled, o, weight_sum, d_o, dq, du);
-  });
 }
 
 template <class E>
@@ -356,11 +346,9 @@ void accumulate_backward(Device& device, const AttentionSize& size, const Pieces
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return accumulate_backward_mma(device, size, p, kv, d_state, d_kv);
   }
-  by_order(size.order, [&](auto order) {
-    device.launch("accumulate_backward", accumulate_backward_kernel<decltype(order)::value, E>,
+  device.launch("accumulate_backward", accumulate_backward_kernel<E>,
                   grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,
                   sizes(size), kv, d_state, d_kv);
-  });
 }
 
 #define M5_INSTANTIATE(E)                                                                       \

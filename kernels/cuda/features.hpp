@@ -1,6 +1,6 @@
-// The monomials of degree <= P in 4 variables as the kernels walk them: a tree, each node its
-// parent times a variable that is not before the parent's last one; depth first, so that a walk
-// holds one value a degree. State slices (attention.hpp) lie in the order of this walk.
+// The monomials z^e of degree <= P in 4 variables as the kernels count them: in the order of the
+// loops over e_0, e_1, e_2, e_3, each from 0 to what the ones before leave of P. State slices
+// (attention.hpp) lie in this order.
 #pragma once
 
 #include <array>
@@ -10,26 +10,26 @@
 
 namespace m5::kernels::cuda {
 
-// C(n + k, k)
-constexpr int choose_with(int n, int k) {
+// How many have `variables` variables and at most this degree.
+M5_BOTH constexpr int monomials_up_to(int degree, int variables) {
   int value = 1;
-  for (int i = 1; i <= k; ++i) value = value * (n + i) / i;
+  for (int i = 1; i <= variables; ++i) value = value * (degree + i) / i;
   return value;
 }
 
 template <int P>
-inline constexpr int kFeatures = choose_with(P, 4);
+inline constexpr int kFeatures = monomials_up_to(P, 4);
 
-// Nodes of the subtree of a node of this degree whose last variable is v.
-constexpr int subtree(int order, int degree, int v) { return choose_with(order - degree, 4 - v); }
-
-// How far behind its parent (of this degree, last variable v) the child by variable w lies.
-constexpr int child_offset(int order, int degree, int v, int w) {
-  int offset = 1;
-  for (int before = v; before < w; ++before) offset += subtree(order, degree + 1, before);
-  return offset;
+M5_BOTH constexpr int feature_index(int order, const int (&e)[4]) {
+  int index = 0, left = order;
+  for (int a = 0; a < 4; ++a) {
+    for (int less = 0; less < e[a]; ++less) index += monomials_up_to(left - less, 3 - a);
+    left -= e[a];
+  }
+  return index;
 }
 
+// A monomial is its parent times a variable: the last one that it has.
 struct Node {
   int parent = -1, variable = 0, degree = 0;
 };
@@ -37,15 +37,21 @@ struct Node {
 template <int P>
 struct Tree {
   Node node[kFeatures<P>] = {};
-  constexpr Tree() { visit(0, 0, 0); }
-
- private:
-  constexpr void visit(int f, int degree, int v) {
-    if (degree == P) return;
-    for (int w = v; w < 4; ++w) {
-      const int child = f + child_offset(P, degree, v, w);
-      node[child] = {f, w, degree + 1};
-      visit(child, degree + 1, w);
+  constexpr Tree() {
+    int e[4] = {}, f = 0;
+    for (e[0] = 0; e[0] <= P; ++e[0]) {
+      for (e[1] = 0; e[0] + e[1] <= P; ++e[1]) {
+        for (e[2] = 0; e[0] + e[1] + e[2] <= P; ++e[2]) {
+          for (e[3] = 0; e[0] + e[1] + e[2] + e[3] <= P; ++e[3], ++f) {
+            int last = 3;
+            while (last > 0 && e[last] == 0) --last;
+            if (f == 0) continue;
+            --e[last];
+            node[f] = {feature_index(P, e), last, e[0] + e[1] + e[2] + e[3] + 1};
+            ++e[last];
+          }
+        }
+      }
     }
   }
 };
@@ -67,19 +73,16 @@ M5_DEVICE float monomial(const float (&z)[4]) {
   }
 }
 
-// The exponents of the features, in the order of the walk (host).
-inline std::vector<std::array<int, 4>> walk_exponents(int order) {
-  std::vector<std::array<int, 4>> all(1, std::array<int, 4>{});
-  const auto visit = [&](const auto& self, std::array<int, 4> at, int degree, int v) -> void {
-    if (degree == order) return;
-    for (int w = v; w < 4; ++w) {
-      std::array<int, 4> child = at;
-      ++child[static_cast<std::size_t>(w)];
-      all.push_back(child);
-      self(self, child, degree + 1, w);
+// The exponents of the features, in order (host).
+inline std::vector<std::array<int, 4>> feature_exponents(int order) {
+  std::vector<std::array<int, 4>> all;
+  for (int a = 0; a <= order; ++a) {
+    for (int b = 0; a + b <= order; ++b) {
+      for (int c = 0; a + b + c <= order; ++c) {
+        for (int d = 0; a + b + c + d <= order; ++d) all.push_back({a, b, c, d});
+      }
     }
-  };
-  visit(visit, {}, 0, 0);
+  }
   return all;
 }
 

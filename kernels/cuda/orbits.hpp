@@ -29,7 +29,7 @@ struct Orbits {
     }
   }
 
-  // The feature, in the order of the walk, that representative r is in lane q; -1 where a lane
+  // The feature (features.hpp) that representative r is in lane q; -1 where a lane
   // before q has the same.
   constexpr int feature(int r, int q) const {
     for (int s = 0; s < q; ++s) {
@@ -37,15 +37,8 @@ struct Orbits {
       for (int a = 0; a < 4; ++a) same = same && moved(r, q, a) == moved(r, s, a);
       if (same) return -1;
     }
-    int f = 0, degree = 0, last = 0;
-    for (int a = 0; a < 4; ++a) {
-      for (int i = 0; i < moved(r, q, a); ++i) {
-        f += child_offset(P, degree, last, a);
-        last = a;
-        ++degree;
-      }
-    }
-    return f;
+    const int e[4] = {moved(r, q, 0), moved(r, q, 1), moved(r, q, 2), moved(r, q, 3)};
+    return feature_index(P, e);
   }
 
  private:
