@@ -33,7 +33,7 @@ int widest_convolution(const ModelConfig& c) {
 
 template <class E>
 template <class Take>
-void Workspace<E>::each(const CudaSetup& setup, Take take) {
+void Workspace<E>::each(const CudaSetup& setup, Workspace& w, Take take) {
   const ModelConfig& c = setup.config;
   const AttentionSize attention = attention_size(c);
   const std::int64_t rows = setup.chunk_rows, d = c.dim, ff = c.ff_dim, heads = c.heads;
@@ -44,42 +44,38 @@ void Workspace<E>::each(const CudaSetup& setup, Take take) {
     partial = std::max(partial, most_pieces(rows) * widest_convolution(c) * d);
     partial = std::max(partial, sum_parts(rows) * std::max(ff, 4 * d));
   }
-  take(&Workspace::x, rows * d);
-  take(&Workspace::h, rows * d);
-  take(&Workspace::z, rows * keys);
-  take(&Workspace::o, rows * d);
-  take(&Workspace::up, rows * (training ? std::max<std::int64_t>(ff, one_hot_columns(c.window)) : ff));
-  take(&Workspace::log_probs, rows * 4);
-  take(&Workspace::rows, rows);
-  take(&Workspace::partial, partial);
+  take(w.x, rows * d);
+  take(w.h, rows * d);
+  take(w.z, rows * keys);
+  take(w.o, rows * d);
+  take(w.up, rows * (training ? std::max<std::int64_t>(ff, one_hot_columns(c.window)) : ff));
+  take(w.log_probs, rows * 4);
+  take(w.rows, rows);
+  take(w.partial, partial);
   if (!training) return;
-  for (auto member : {&Workspace::a, &Workspace::h2, &Workspace::out, &Workspace::dx,
-                      &Workspace::dh, &Workspace::d_o}) {
-    take(member, rows * d);
-  }
-  take(&Workspace::keep, rows * ff);
-  take(&Workspace::d_up, rows * ff);
-  take(&Workspace::dz, rows * keys);
-  take(&Workspace::du, rows * (c.value_dim() + 1) * heads);
-  take(&Workspace::weight, rows * heads);
-  take(&Workspace::inverse, rows);
-  take(&Workspace::d_logits, rows * 4);
+  for (Array<E>* member : {&w.a, &w.h2, &w.out, &w.dx, &w.dh, &w.d_o}) take(*member, rows * d);
+  take(w.keep, rows * ff);
+  take(w.d_up, rows * ff);
+  take(w.dz, rows * keys);
+  take(w.du, rows * (c.value_dim() + 1) * heads);
+  take(w.weight, rows * heads);
+  take(w.inverse, rows);
+  take(w.d_logits, rows * 4);
 }
 
 template <class E>
 Workspace<E>::Workspace(Device& device, const CudaSetup& setup) {
-  each(setup, [&](auto member, std::int64_t count) {
-    using Buffer = std::remove_reference_t<decltype(this->*member)>;
-    this->*member = Buffer(device, count, "the rows of a chunk");
+  each(setup, *this, [&](auto& array, std::int64_t count) {
+    array = std::decay_t<decltype(array)>(device, count, "the rows of a chunk");
   });
 }
 
 template <class E>
 std::uint64_t Workspace<E>::bytes(const CudaSetup& setup) {
   std::uint64_t sum = 0;
-  const Workspace none;
-  each(setup, [&](auto member, std::int64_t count) {
-    sum += static_cast<std::uint64_t>(count) * sizeof(*(none.*member).data());
+  Workspace none;
+  each(setup, none, [&](auto& array, std::int64_t count) {
+    sum += static_cast<std::uint64_t>(count) * sizeof(*array.data());
   });
   return sum;
 }

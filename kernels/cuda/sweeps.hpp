@@ -46,9 +46,9 @@ struct Workspace {
   Array<float> d_logits;   // [4]
 
  private:
-  struct Sizes;
+  // take(array of w, its elements) for all that the setup needs.
   template <class Take>
-  static void each(const CudaSetup& setup, Take take);
+  static void each(const CudaSetup& setup, Workspace& w, Take take);
 };
 
 template <class E>
