@@ -103,30 +103,39 @@ struct Results {
   std::vector<double> log_probs, hidden, gradient;
 };
 
+// Both encoders of a case, for inference and for training.
 template <class T>
-Results run(const Case& c, Backend<T>& host,
-            const std::function<std::unique_ptr<Sweeps<T>>(bool training)>& make) {
-  Results r;
-  std::vector<T> p(c.objective.rows.size() * 4);
-  {
-    Encoder<T> encoder(host, make(false));
-    set(encoder, c.values);
-    encoder.log_probs(c.batch, c.objective.rows, p.data());
+class Encoders {
+ public:
+  Encoders(const Case& c, Backend<T>& host,
+           const std::function<std::unique_ptr<Sweeps<T>>(bool training)>& make)
+      : case_(c), inference_(host, make(false)), training_(host, make(true)) {
+    set(inference_, c.values);
+    set(training_, c.values);
+    if (c.config.layers > 1) training_.keep_every(2);
+  }
+
+  Results run() {
+    const Case& c = case_;
+    Results r;
+    std::vector<T> p(c.objective.rows.size() * 4);
+    inference_.log_probs(c.batch, c.objective.rows, p.data());
     r.log_probs.assign(p.begin(), p.end());
     r.hidden.resize(static_cast<std::size_t>(c.rows * c.config.dim));
-    encoder.hidden(c.batch, c.config.layers, [&](std::int64_t first, int n, const T* values) {
+    inference_.hidden(c.batch, c.config.layers, [&](std::int64_t first, int n, const T* values) {
       std::copy_n(values, std::int64_t{n} * c.config.dim,
                   r.hidden.begin() + first * c.config.dim);
     });
+    r.gradient.assign(c.values.size(), 0.25);  // it is added to
+    training_.loss_and_gradient(c.batch, c.objective, 0.5, r.gradient.data());
+    for (double& g : r.gradient) g -= 0.25;
+    return r;
   }
-  Encoder<T> encoder(host, make(true));
-  set(encoder, c.values);
-  if (c.config.layers > 1) encoder.keep_every(2);
-  r.gradient.assign(c.values.size(), 0.25);  // it is added to
-  encoder.loss_and_gradient(c.batch, c.objective, 0.5, r.gradient.data());
-  for (double& g : r.gradient) g -= 0.25;
-  return r;
-}
+
+ private:
+  const Case& case_;
+  Encoder<T> inference_, training_;
+};
 
 double difference(const double* actual, const double* expected, std::size_t count) {
   double greatest = 0, worst = 0;
@@ -139,9 +148,9 @@ double difference(const double* actual, const double* expected, std::size_t coun
   return greatest > 0 ? worst / greatest : worst;
 }
 
-Results run_on_device(const Case& c, bool bf16, std::int64_t chunk_rows, const MakeSweeps& make,
-                      Backend<float>& host) {
-  return run<float>(c, host, [&](bool training) {
+Encoders<float> on_device(const Case& c, bool bf16, std::int64_t chunk_rows, const MakeSweeps& make,
+                          Backend<float>& host) {
+  return Encoders<float>(c, host, [&](bool training) {
     CudaSetup setup;
     setup.config = c.config;
     setup.options.training = training;
@@ -158,10 +167,11 @@ std::vector<Check> pass_checks(const PassCase& pass_case, bool bf16, const MakeS
   const Case c(pass_case);
   const auto host = make_ref_backend<float>();
   const auto oracle = make_ref_backend<double>();
-  const Results actual = run_on_device(c, bf16, pass_case.chunk_rows, make, *host);
-  const Results expected = run<double>(c, *oracle, [&](bool training) {
+  const Results actual = on_device(c, bf16, pass_case.chunk_rows, make, *host).run();
+  Encoders<double> exact(c, *oracle, [&](bool training) {
     return make_tiled_sweeps(*oracle, c.config, {.training = training});
   });
+  const Results expected = exact.run();
   std::vector<Check> checks;
   const auto check = [&](const std::string& what, const std::vector<double>& a,
                          const std::vector<double>& e, double tolerance) {
@@ -185,11 +195,11 @@ std::vector<Check> pass_checks(const PassCase& pass_case, bool bf16, const MakeS
 double run_to_run(const PassCase& pass_case, bool bf16, const MakeSweeps& make, int runs) {
   const Case c(pass_case);
   const auto host = make_ref_backend<float>();
-  const auto once = [&] { return run_on_device(c, bf16, pass_case.chunk_rows, make, *host); };
-  const Results first = once();
+  Encoders<float> encoders = on_device(c, bf16, pass_case.chunk_rows, make, *host);
+  const Results first = encoders.run();
   double worst = 0;
   for (int i = 1; i < runs; ++i) {
-    const Results again = once();
+    const Results again = encoders.run();
     for (const auto& [a, b] : {std::tie(again.log_probs, first.log_probs),
                                std::tie(again.hidden, first.hidden),
                                std::tie(again.gradient, first.gradient)}) {

@@ -290,7 +290,7 @@ void beyond_2_31(Backend<float>& host) {
 
 int run(int argc, char** argv) {
   std::int64_t chunk_rows = kChunkRows;
-  double budget = 60;
+  double budget = 75;
   bool only_times = false;
   for (int i = 1; i < argc; ++i) {
     if (!std::strncmp(argv[i], "--chunk=", 8)) chunk_rows = std::atoll(argv[i] + 8);

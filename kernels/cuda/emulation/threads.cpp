@@ -1,5 +1,6 @@
 #include "kernels/cuda/emulation/threads.hpp"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -20,8 +21,29 @@ constexpr int kLanes = 32;
 
 enum class State { kReady, kBlockBarrier, kWarpBarrier, kDone };
 
+// A switch by swapcontext asks the system for the signal mask, twice. A context that ran before is
+// entered by _longjmp, which does not; but sanitizers want to see where the stack goes.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+struct Context {
+  ucontext_t whole;
+  void enter_from(Context& from) { swapcontext(&from.whole, &whole); }
+};
+#else
+struct Context {
+  ucontext_t whole;
+  jmp_buf place;
+  bool ran = false;
+  void enter_from(Context& from) {
+    if (_setjmp(from.place) != 0) return;
+    from.ran = true;
+    if (ran) _longjmp(place, 1);
+    setcontext(&whole);
+  }
+};
+#endif
+
 struct Fiber {
-  ucontext_t context;
+  Context context;
   std::unique_ptr<unsigned char[]> stack;
   State state = State::kDone;
   std::uint64_t value = 0, received = 0;
@@ -30,7 +52,7 @@ struct Fiber {
 };
 
 struct Machine {
-  ucontext_t scheduler;
+  Context scheduler;
   std::vector<Fiber> fibers;
   int current = 0, threads = 0;
   const std::function<void()>* body = nullptr;
@@ -50,7 +72,7 @@ void fiber_main() {
     (*m.body)();
     Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
     self.state = State::kDone;
-    swapcontext(&self.context, &m.scheduler);
+    m.scheduler.enter_from(self.context);
   }
 }
 
@@ -58,7 +80,7 @@ void wait_in(State state) {
   Machine& m = machine();
   Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
   self.state = state;
-  swapcontext(&self.context, &m.scheduler);
+  m.scheduler.enter_from(self.context);
 }
 
 void grow(int threads) {
@@ -68,11 +90,12 @@ void grow(int threads) {
   m.fibers = std::vector<Fiber>(static_cast<std::size_t>(threads));
   for (Fiber& fiber : m.fibers) {
     fiber.stack.reset(new unsigned char[kStackBytes]);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
+    ucontext_t& context = fiber.context.whole;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = kStackBytes;
+    context.uc_link = nullptr;
+    makecontext(&context, fiber_main, 0);
   }
 }
 
@@ -112,7 +135,7 @@ void run_block() {
       if (fiber.state != State::kReady) continue;
       m.current = t;
       thread_index = dim3(static_cast<unsigned>(t));
-      swapcontext(&m.scheduler, &fiber.context);
+      fiber.context.enter_from(m.scheduler);
       ran = true;
     }
     for (int first = 0; first < m.threads; first += kLanes) ran |= release_warp(first);
