@@ -152,18 +152,32 @@ M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
   }
 }
 
-// grid: elements of a state, spans.
-M5_KERNEL reduce_kernel(const Span* spans, std::int64_t state, int features, const float* partial,
-                        const double* weights, double* total, float* scaled) {
-  const std::int64_t element = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (element >= state) return;
+// grid: elements of a state, spans. kSlices threads each add some of an element's pieces, which are
+// added in order.
+constexpr int kElements = 32, kSlices = 8;
+M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
+    reduce_kernel(const Span* spans, std::int64_t state, int features, const float* partial,
+                  const double* weights, double* total, float* scaled) {
+  double* shared = shared_memory<double>();
+  const int thread = static_cast<int>(threadIdx.x), slice = thread / kElements;
+  const std::int64_t element = std::int64_t{blockIdx.x} * kElements + thread % kElements;
   const Span span = spans[blockIdx.y];
-  const std::int64_t at = span.context * state + element;
-  double sum = span.begins ? 0.0 : total[at];
+  const int each = (span.end_piece - span.first_piece + kSlices - 1) / kSlices;
+  const int first = span.first_piece + slice * each;
+  const int end = first + each < span.end_piece ? first + each : span.end_piece;
+  double sum = 0;
+  if (element < state) {
 #pragma unroll 8
-  for (std::int64_t p = span.first_piece; p < span.end_piece; ++p) {
-    sum += static_cast<double>(partial[p * state + element]);
+    for (std::int64_t p = first; p < end; ++p) {
+      sum += static_cast<double>(partial[p * state + element]);
+    }
   }
+  shared[thread] = sum;
+  __syncthreads();
+  if (slice > 0 || element >= state) return;
+  const std::int64_t at = span.context * state + element;
+  sum = span.begins ? 0.0 : total[at];
+  for (int s = 0; s < kSlices; ++s) sum += shared[s * kElements + thread];
   total[at] = sum;
   if (span.ends) {
     const auto f = static_cast<int>(element / (kColumns * kHeads) % features);
@@ -209,13 +223,13 @@ void accumulate(Device& device, const AttentionSize& size, const Pieces& p, cons
 void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                    std::int64_t span_count, const float* partial, const double* weights,
                    double* total, float* scaled) {
-  constexpr int kThreads = 128;
   constexpr std::int64_t kMostSpans = 65535;  // of the second dimension of a grid
   for (std::int64_t at = 0; at < span_count; at += kMostSpans) {
     const std::int64_t n = span_count - at < kMostSpans ? span_count - at : kMostSpans;
-    const dim3 grid(static_cast<unsigned>(ceil_div(size.state(), kThreads)),
+    const dim3 grid(static_cast<unsigned>(ceil_div(size.state(), kElements)),
                     static_cast<unsigned>(n));
-    device.launch("reduce_states", reduce_kernel, grid, kThreads, 0, spans + at, size.state(),
+    device.launch("reduce_states", reduce_kernel, grid, kElements * kSlices,
+                  kElements * kSlices * sizeof(double), spans + at, size.state(),
                   size.features, partial, weights, total, scaled);
   }
 }

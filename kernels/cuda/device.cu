@@ -111,10 +111,10 @@ void Device::copy(void* to, const void* from, std::size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "a copy on the GPU");
 }
 
-void Device::clear(void* memory, std::size_t bytes) {
+void Device::fill(void* memory, int byte, std::size_t bytes) {
   if (bytes == 0) return;
   use();
-  check(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
+  check(cudaMemsetAsync(memory, byte, bytes, stream_), "filling memory");
 }
 
 void Device::finish() {

@@ -44,7 +44,8 @@ class Device {
   // Queued, in order; the host's side of an upload may be used again when it returns.
   void upload(void* to, const void* from, std::size_t bytes);
   void copy(void* to, const void* from, std::size_t bytes);
-  void clear(void* memory, std::size_t bytes);
+  void clear(void* memory, std::size_t bytes) { fill(memory, 0, bytes); }
+  void fill(void* memory, int byte, std::size_t bytes);
   // Waits for all that was queued. Error(kResource) where something on the device failed.
   void finish();
   // Queued and waited for.

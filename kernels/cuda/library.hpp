@@ -9,7 +9,7 @@
 
 namespace m5::kernels::cuda {
 
-inline constexpr std::int64_t kChunkRows = 65536;
+inline constexpr std::int64_t kChunkRows = 131072;
 
 struct CudaSetup {
   ModelConfig config;
@@ -17,6 +17,9 @@ struct CudaSetup {
   int device_index = 0;
   bool bf16 = false;                     // x and operands of products; sums are fp32 in any case
   std::int64_t chunk_rows = kChunkRows;  // rows that the device works on at a time
+  // The fastest of the algorithms that cuBLASLt proposes for a product, by measurement, in place of
+  // the first: then another process may get other bits. Of bf16 alone.
+  bool measured_products = false;
   Backend<float>* host = nullptr;        // threads for the calls back; outlives the sweeps
 };
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "kernels/cuda/rows.hpp"
 #include "m5/error.hpp"
@@ -73,6 +74,7 @@ struct Description {
   }
 };
 
+constexpr int kProposals = 8;
 struct Choice {
   bool found = false;
   cublasLtMatmulAlgo_t algorithm{};
@@ -81,9 +83,10 @@ struct Choice {
 }  // namespace
 
 struct Products::Impl {
-  Impl(Device& d, std::int64_t rows)
+  Impl(Device& d, std::int64_t rows, bool measure)
       : device(d),
         most_rows(rows),
+        measured(measure),
         workspace(d, static_cast<std::int64_t>(workspace_bytes()), "the products' workspace") {
     check(cublasLtCreate(&handle), "starting");
   }
@@ -91,9 +94,9 @@ struct Products::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  // The first algorithm that the library's heuristics give for this shape. bias and aux tell it how
-  // they are aligned.
-  Choice choose(const Shape& s, const void* bias, const void* aux) {
+  // The algorithms that the library's heuristics give for this shape, best first. bias and aux tell
+  // it how they are aligned.
+  std::vector<Choice> proposals(const Shape& s, const void* bias, const void* aux, int most) {
     const Description description(s, bias, aux);
     const Layout a(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda);
     const Layout b(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb);
@@ -108,16 +111,84 @@ struct Products::Impl {
                                          &bytes, sizeof bytes);
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                          &schemes, sizeof schemes);
-    cublasLtMatmulHeuristicResult_t result{};
+    cublasLtMatmulHeuristicResult_t results[kProposals] = {};
     int count = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, description.handle, a.handle, b.handle, d.handle,
-                                       d.handle, preference, 1, &result, &count);
+                                       d.handle, preference, most, results, &count);
     cublasLtMatmulPreferenceDestroy(preference);
-    Choice choice;
-    choice.found = status == CUBLAS_STATUS_SUCCESS && count > 0;
-    choice.algorithm = result.algo;
-    return choice;
+    std::vector<Choice> choices;
+    for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i) {
+      Choice choice;
+      choice.found = true;
+      choice.algorithm = results[i].algo;
+      if (results[i].state == CUBLAS_STATUS_SUCCESS) choices.push_back(choice);
+    }
+    return choices;
+  }
+
+  Choice choose(const Shape& s, const void* bias, const void* aux) {
+    const bool measure = measured && s.operand == CUDA_R_16BF;
+    const std::vector<Choice> choices = proposals(s, bias, aux, measure ? kProposals : 1);
+    if (choices.empty()) return {};
+    if (choices.size() == 1) return choices[0];
+    try {
+      return fastest(s, choices, bias, aux);
+    } catch (const Error&) {
+      return choices[0];  // no memory to try them in
+    }
+  }
+
+  // Of operands of their own: the real ones may be added to.
+  Choice fastest(const Shape& s, const std::vector<Choice>& choices, const void* bias,
+                 const void* aux) {
+    const std::size_t size = 2, result_size = s.result == CUDA_R_32F ? 4 : 2;
+    const auto count = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
+    const auto bytes = [&](std::size_t n) {
+      Array<unsigned char> array(device, static_cast<std::int64_t>(n), "the choice of a product");
+      device.fill(array.data(), 0x3c, n);  // small numbers of bf16
+      return array;
+    };
+    const auto a = bytes(count(s.m, s.k) * size), b = bytes(count(s.k, s.n) * size);
+    auto d = bytes(count(s.m, s.n) * result_size), own_aux = bytes(aux ? count(s.m, s.n) * size : 1);
+    cudaEvent_t begin, end;
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+    Choice best = choices[0];
+    float least = 0;
+    for (const Choice& choice : choices) {
+      float time = 0;
+      bool ran = true;
+      for (int run = 0; run < 4 && ran; ++run) {  // the first is not counted
+        cudaEventRecord(begin, device.stream());
+        ran = multiply(s, choice, a.data(), b.data(), d.data(), d.data(), bias,
+                       aux ? own_aux.data() : nullptr) == CUBLAS_STATUS_SUCCESS;
+        cudaEventRecord(end, device.stream());
+        device.finish();
+        float once = 0;
+        cudaEventElapsedTime(&once, begin, end);
+        if (run == 1 || (run > 1 && once < time)) time = once;
+      }
+      if (ran && (least == 0 || time < least)) {
+        least = time;
+        best = choice;
+      }
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return best;
+  }
+
+  cublasStatus_t multiply(const Shape& s, const Choice& choice, const void* a, const void* b,
+                          const void* c, void* d, const void* bias, const void* aux) {
+    const Description description(s, bias, aux);
+    const Layout la(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda);
+    const Layout lb(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb);
+    const Layout ld(s.result, s.m, s.n, s.ldd);
+    const float alpha = 1, beta = s.add ? 1 : 0;
+    return cublasLtMatmul(handle, description.handle, &alpha, a, la.handle, b, lb.handle, &beta, c,
+                          ld.handle, d, ld.handle, &choice.algorithm, workspace.data(),
+                          workspace.size(), device.stream());
   }
 
   // False where the library has no algorithm (an epilogue that it lacks).
@@ -132,22 +203,12 @@ struct Products::Impl {
       at = choices.emplace(key, choose(most, bias, aux)).first;
     }
     if (!at->second.found) return false;
-    const Description description(s, bias, aux);
-    const Layout la(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda);
-    const Layout lb(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb);
-    const Layout ld(s.result, s.m, s.n, s.ldd);
-    const float alpha = 1, beta = s.add ? 1 : 0;
-    const auto multiply = [&](const Choice& choice) {
-      return cublasLtMatmul(handle, description.handle, &alpha, a, la.handle, b, lb.handle, &beta,
-                            c, ld.handle, d, ld.handle, &choice.algorithm, workspace.data(),
-                            workspace.size(), device.stream());
-    };
     device.before(name);
-    cublasStatus_t status = multiply(at->second);
+    cublasStatus_t status = multiply(s, at->second, a, b, c, d, bias, aux);
     if (status != CUBLAS_STATUS_SUCCESS) {
       // The algorithm for most_rows does not take so few.
-      const Choice own = choose(s, bias, aux);
-      if (own.found) status = multiply(own);
+      const std::vector<Choice> own = proposals(s, bias, aux, 1);
+      if (!own.empty()) status = multiply(s, own[0], a, b, c, d, bias, aux);
     }
     device.after(name);
     check(status, name);
@@ -156,6 +217,7 @@ struct Products::Impl {
 
   Device& device;
   const std::int64_t most_rows;
+  const bool measured;
   Array<unsigned char> workspace;
   cublasLtHandle_t handle = nullptr;
   using Key = std::tuple<bool, bool, std::int64_t, std::int64_t, std::int64_t, cudaDataType_t,
@@ -163,8 +225,8 @@ struct Products::Impl {
   std::map<Key, Choice> choices;
 };
 
-Products::Products(Device& device, std::int64_t most_rows)
-    : impl_(std::make_unique<Impl>(device, most_rows)) {}
+Products::Products(Device& device, std::int64_t most_rows, bool measured)
+    : impl_(std::make_unique<Impl>(device, most_rows, measured)) {}
 Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return std::size_t{64} << 20; }
 

@@ -18,7 +18,8 @@ class Products {
  public:
   // most_rows: n of all calls, at most; algorithms are chosen for it, so that the rows of a product
   // do not depend on how many there are. Takes workspace_bytes() on the device.
-  Products(Device& device, std::int64_t most_rows);
+  // measured: see CudaSetup::measured_products.
+  Products(Device& device, std::int64_t most_rows, bool measured = false);
   ~Products();
   static std::size_t workspace_bytes();
 

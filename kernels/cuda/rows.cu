@@ -1,7 +1,5 @@
 #include "kernels/cuda/rows.hpp"
 
-#include <algorithm>
-
 namespace m5::kernels::cuda {
 namespace {
 
@@ -11,104 +9,6 @@ static_assert(kSumRows / kWarps <= 128, "a chain of fp32 sums is at most 128 row
 
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
-
-// 1 / sqrt(mean(x^2) + epsilon), in every lane; NaN where the squares overflow.
-template <class E>
-M5_DEVICE float inverse_root(const E* x, int dim, float epsilon) {
-  float square = 0;
-  for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-    float v[4];
-    load4(x + c, v);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) square = fmaf(v[i], v[i], square);
-  }
-  square = warp_sum(square);
-  // inf - inf is NaN
-  return 1 / sqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
-}
-
-// A warp a row.
-template <class E>
-M5_KERNEL M5_BOUNDS(kThreads, 4)
-    norm_kernel(std::int64_t n, int dim, float epsilon, const E* x, const float* gain, E* y,
-                float* inverse) {
-  const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + warp();
-  if (row >= n) return;
-  x += row * dim;
-  const float r = inverse_root(x, dim, epsilon);
-  if (inverse && lane() == 0) inverse[row] = r;
-  if (!y) return;
-  y += row * dim;
-  for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-    float v[4], g[4];
-    load4(x + c, v);
-    load4(gain + c, g);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = v[i] * r * g[i];
-    store4(y + c, v);
-  }
-}
-
-// A block has the rows of a part, each warp every `warps`-th of them. Its sums over rows lie in
-// shared memory, [warps][kinds][dim]: a lane adds to its own columns only.
-template <class E>
-M5_KERNEL norm_backward_kernel(std::int64_t n, int dim, float epsilon, const E* x,
-                               const float* gain, const E* dh, const E* dx_in, E* dx_out,
-                               NormSums sums) {
-  float* shared = shared_memory<float>();
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
-  const int kinds = 1 + (sums.before != nullptr) + (sums.after != nullptr);
-  float* mine = shared + warp() * kinds * dim;
-  for (int c = lane(); c < kinds * dim; c += kWarp) mine[c] = 0;
-  __syncwarp();
-  float* before = mine + dim;
-  float* after = sums.before ? before + dim : before;
-  const std::int64_t first = std::int64_t{blockIdx.x} * kSumRows;
-  const std::int64_t end = first + kSumRows < n ? first + kSumRows : n;
-  for (std::int64_t row = first + warp(); row < end; row += warps) {
-    const E* xr = x + row * dim;
-    const E* hr = dh + row * dim;
-    float square = 0, dot = 0;
-    for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-      float v[4], g[4], h[4];
-      load4(xr + c, v);
-      load4(gain + c, g);
-      load4(hr + c, h);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        square = fmaf(v[i], v[i], square);
-        dot = fmaf(g[i] * h[i], v[i], dot);
-      }
-    }
-    square = warp_sum(square);
-    dot = warp_sum(dot);
-    const float r = 1 / sqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
-    const float factor = r * r * r * dot / static_cast<float>(dim);
-    for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-      float v[4], g[4], h[4], d[4] = {};
-      load4(xr + c, v);
-      load4(gain + c, g);
-      load4(hr + c, h);
-      if (dx_in) load4(dx_in + row * dim + c, d);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        mine[c + i] += h[i] * v[i] * r;
-        if (sums.before) before[c + i] += d[i];
-        d[i] += r * g[i] * h[i] - v[i] * factor;
-        if (sums.after) after[c + i] += d[i];
-      }
-      store4(dx_out + row * dim + c, d);
-    }
-  }
-  __syncthreads();
-  for (int c = static_cast<int>(threadIdx.x); c < kinds * dim; c += static_cast<int>(blockDim.x)) {
-    float total = 0;
-    for (int w = 0; w < warps; ++w) total += shared[w * kinds * dim + c];
-    const int kind = c / dim;
-    float* to = kind == 0 ? sums.gain : (kind == 1 && sums.before) ? sums.before : sums.after;
-    to[std::int64_t{blockIdx.x} * dim + c % dim] = total;
-  }
-}
 
 constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)
 
@@ -189,13 +89,28 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
   partial[std::int64_t{blockIdx.y} * columns + blockIdx.x * (kWarp * 4) + c] = total;
 }
 
-M5_KERNEL add_parts_kernel(std::int64_t parts, std::int64_t count, const float* partial, float* sum,
-                           int add) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  double total = add ? static_cast<double>(sum[i]) : 0.0;
+// A block has kFew columns; kSlices threads each add some of the parts, which are added in order.
+constexpr int kFew = 32, kSlices = 16;
+M5_KERNEL M5_BOUNDS(kFew* kSlices, 1)
+    add_parts_kernel(std::int64_t parts, std::int64_t count, const float* partial, float* sum,
+                     int add) {
+  double* shared = shared_memory<double>();
+  const int thread = static_cast<int>(threadIdx.x), slice = thread / kFew;
+  const std::int64_t i = std::int64_t{blockIdx.x} * kFew + thread % kFew;
+  const std::int64_t each = (parts + kSlices - 1) / kSlices;
+  const std::int64_t end = (slice + 1) * each < parts ? (slice + 1) * each : parts;
+  double total = 0;
+  if (i < count) {
 #pragma unroll 8
-  for (std::int64_t p = 0; p < parts; ++p) total += static_cast<double>(partial[p * count + i]);
+    for (std::int64_t p = slice * each; p < end; ++p) {
+      total += static_cast<double>(partial[p * count + i]);
+    }
+  }
+  shared[thread] = total;
+  __syncthreads();
+  if (slice > 0 || i >= count) return;
+  total = add ? static_cast<double>(sum[i]) : 0.0;
+  for (int s = 0; s < kSlices; ++s) total += shared[s * kFew + thread];
   sum[i] = static_cast<float>(total);
 }
 
@@ -231,27 +146,6 @@ unsigned row_blocks(std::int64_t n) { return static_cast<unsigned>(ceil_div(n, k
 }  // namespace
 
 template <class E>
-void norm(Device& device, std::int64_t n, int dim, float epsilon, const E* x, const float* gain,
-          E* y, float* inverse) {
-  device.launch("norm", norm_kernel<E>, row_blocks(n), kThreads, 0, n, dim, epsilon, x, gain, y,
-                inverse);
-}
-
-template <class E>
-void norm_backward(Device& device, std::int64_t n, int dim, float epsilon, const E* x,
-                   const float* gain, const E* dh, const E* dx_in, E* dx_out,
-                   const NormSums& sums) {
-  const int kinds = 1 + (sums.before != nullptr) + (sums.after != nullptr);
-  const std::size_t row = static_cast<std::size_t>(kinds) * static_cast<std::size_t>(dim) *
-                          sizeof(float);
-  const int warps = static_cast<int>(std::clamp<std::size_t>(48 * 1024 / row, 1, kWarps));
-  device.launch("norm_backward", norm_backward_kernel<E>,
-                static_cast<unsigned>(sum_parts(n)), warps * kWarp,
-                static_cast<std::size_t>(warps) * row, n, dim, epsilon, x, gain, dh, dx_in, dx_out,
-                sums);
-}
-
-template <class E>
 void gelu(Device& device, std::int64_t n, int columns, const E* x, const E* bias, E* keep, E* y) {
   const std::int64_t quads = n * columns / 4;
   device.launch("gelu", gelu_kernel<E>, blocks(quads), kThreads, 0, quads, columns, x, bias, keep,
@@ -281,9 +175,8 @@ void column_sums(Device& device, std::int64_t n, int columns, const E* x, float*
 
 void add_parts(Device& device, std::int64_t parts, std::int64_t count, const float* partial,
                float* sum, bool add) {
-  constexpr int kFew = 64;  // so that few columns are many blocks
-  device.launch("add_parts", add_parts_kernel, static_cast<unsigned>(ceil_div(count, kFew)), kFew,
-                0, parts, count, partial, sum, add);
+  device.launch("add_parts", add_parts_kernel, static_cast<unsigned>(ceil_div(count, kFew)),
+                kFew * kSlices, kFew * kSlices * sizeof(double), parts, count, partial, sum, add);
 }
 
 template <class E>
@@ -303,9 +196,6 @@ void scatter(Device& device, std::int64_t n, int dim, const std::int64_t* rows, 
 }
 
 #define M5_INSTANTIATE(E)                                                                        \
-  template void norm<E>(Device&, std::int64_t, int, float, const E*, const float*, E*, float*);  \
-  template void norm_backward<E>(Device&, std::int64_t, int, float, const E*, const float*,      \
-                                 const E*, const E*, E*, const NormSums&);                       \
   template void gelu<E>(Device&, std::int64_t, int, const E*, const E*, E*, E*);                 \
   template void gelu_backward<E>(Device&, std::int64_t, const E*, const E*, E*);                 \
   template void add_bias<E>(Device&, std::int64_t, int, const E*, const E*, E*);                 \

@@ -131,7 +131,7 @@ void CudaSweeps<E>::load(const float* parameters) {
                                             " MB, " + megabytes(free) + " MB are free on " +
                                             device_.name());
     }
-    products_ = std::make_unique<Products>(device_, setup_.chunk_rows);
+    products_ = std::make_unique<Products>(device_, setup_.chunk_rows, setup_.measured_products);
     parameters_ = Array<float>(device_, table().total, "the parameters");
     if (kConverted) operands_ = Array<E>(device_, table().total, "the parameters");
     if (options().training) {

@@ -74,7 +74,7 @@ class Checks {
   Checks(Device& device, std::vector<Check>& checks) : device_(device), checks_(checks) {}
 
   void all() {
-    for (const int d : {8, 24, 136, 512}) rows(d);
+    for (const int d : {8, 136, 64, 128, 256, 512}) rows(d);
     sums();
     for (const int order : {2, 4, 6, 8}) attention(order, 8, 8);
     if (kNarrow) {
@@ -548,7 +548,8 @@ class Checks {
     ref_->pack(*linear, w.data(), bias.data());
     ref_->linear(0, *linear, n, x.data(), y.data(), Then::kAdd);
     ref_->linear(0, *linear, n, x.data(), plain.data(), Then::kStore);
-    const double tolerance = kNarrow ? 0x1p-8 : 5e-6;
+    // Library and fallback may round the product before they add to it.
+    const double tolerance = kNarrow ? 0x1p-7 : 5e-6;
     auto Y = operand(add);
     products.forward(n, in, out, X.data(), W.data(), B.data(), Y.data(), Y.data());
     check("product, added in place" + at, get(device_, Y), y, tolerance);
@@ -566,7 +567,7 @@ class Checks {
       products.forward_gelu(n, in, out, X.data(), W.data(), B.data(),
                             keep ? P.data() : nullptr, G.data());
       check("product, gelu" + at, get(device_, G), activated, kNarrow ? 0x1p-7 : 1e-5);
-      if (keep) check("product, gelu's input" + at, get(device_, P), plain, 2 * tolerance);
+      if (keep) check("product, gelu's input" + at, get(device_, P), plain, tolerance);
     }
     ref_->linear_backward_input(0, *linear, n, dy.data(), dx.data(), false);
     auto DX = room<E>(device_, n * in);

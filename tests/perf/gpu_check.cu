@@ -18,6 +18,7 @@ namespace m5::kernels::cuda {
 namespace {
 
 int failures = 0;
+bool measured_products = false;
 const auto started = std::chrono::steady_clock::now();
 
 double seconds() {
@@ -101,6 +102,7 @@ CudaSetup setup_of(const ModelConfig& config, bool training, Backend<float>& hos
   setup.config = config;
   setup.options.training = training;
   setup.bf16 = true;
+  setup.measured_products = measured_products;
   setup.host = &host;
   setup.chunk_rows = chunk_rows;
   return setup;
@@ -296,6 +298,7 @@ int run(int argc, char** argv) {
     if (!std::strncmp(argv[i], "--chunk=", 8)) chunk_rows = std::atoll(argv[i] + 8);
     if (!std::strncmp(argv[i], "--seconds=", 10)) budget = std::atof(argv[i] + 10);
     if (!std::strcmp(argv[i], "--times")) only_times = true;
+    if (!std::strcmp(argv[i], "--measured")) measured_products = true;
   }
   const auto host = make_ref_backend<float>();
   Device device(0);

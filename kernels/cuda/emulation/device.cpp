@@ -36,8 +36,8 @@ void Device::upload(void* to, const void* from, std::size_t bytes) { copy(to, fr
 void Device::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
-void Device::clear(void* memory, std::size_t bytes) {
-  if (bytes > 0) std::memset(memory, 0, bytes);
+void Device::fill(void* memory, int byte, std::size_t bytes) {
+  if (bytes > 0) std::memset(memory, byte, bytes);
 }
 void Device::finish() {}
 void Device::download(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }

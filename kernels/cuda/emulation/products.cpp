@@ -10,7 +10,7 @@ struct Products::Impl {
   Device& device;
 };
 
-Products::Products(Device& device, std::int64_t) : impl_(std::make_unique<Impl>(Impl{device})) {}
+Products::Products(Device& device, std::int64_t, bool) : impl_(std::make_unique<Impl>(Impl{device})) {}
 Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return 0; }
 
