@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "kernels/cases.hpp"
+#include "kernels/devices.hpp"
 #include "m5/error.hpp"
 #include "nn/device.hpp"
 #include "nn/measured_peak.hpp"
@@ -102,6 +103,10 @@ int bench_ops(int argc, char** argv) {
   session.threads = 1;
   require_writable(options.common.output);
   const auto device = make_device(session);
+  if (kernels::names_cuda(session.device)) {
+    throw Error(ErrorKind::kUsage,
+                "--device cuda: operations are those of cpu and ref; bench speed measures the GPU");
+  }
   kernels::Backend<float>& backend = device->host();
   const bool bf16 = session.precision == Precision::kBf16 && session.device != "ref";
 

@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "base/log.hpp"
 #include "base/memory.hpp"
 #include "base/random.hpp"
 #include "base/system.hpp"
+#include "kernels/devices.hpp"
 #include "kernels/tiled/make_tiled_sweeps.hpp"
 #include "m5/error.hpp"
 #include "nn/device.hpp"
@@ -181,11 +183,16 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
   const int block_rows = device->make_sweeps(model.config, {})->block_rows();
   describe_device(report, *device);
   report.meta["block_rows"] = block_rows;
-  // Where bf16 is emulated, the products are those of fp32.
-  MeasuredPeak peak(threads,
-                    session.precision == Precision::kBf16 && kernels::cpu_has_native_bf16(),
-                    MeasuredPeak::shapes_of(model.config, block_rows));
-  peak.measure(kPeakSeconds);
+  // Where bf16 is emulated, the products are those of fp32. The peak of a GPU: tests/perf/gpu.sh.
+  std::optional<MeasuredPeak> peak;
+  if (!kernels::names_cuda(session.device)) {
+    peak.emplace(threads, session.precision == Precision::kBf16 && kernels::cpu_has_native_bf16(),
+                 MeasuredPeak::shapes_of(model.config, block_rows));
+  }
+  const auto measure_peak = [&] {
+    if (peak) peak->measure(kPeakSeconds);
+  };
+  measure_peak();
   const std::size_t first_row = report.rows.size();
   for (const std::string& mode : settings.modes) {
     const bool training = mode == "train";
@@ -211,7 +218,7 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
       const Task task = make_task(encoder);
       const double seconds = best_seconds(task.run, settings.repeats);
       const double rate = static_cast<double>(length) / seconds;
-      peak.measure(kPeakSeconds);
+      measure_peak();
       report.rows.push_back({{"tokens", length},
                              {"threads", threads},
                              {"mode", mode},
@@ -219,8 +226,8 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
                              {"nt_per_s", rate},
                              {"flops_per_nt", task.flops_per_nt},
                              {"gflops", rate * task.flops_per_nt * 1e-9},
-                             {"peak_gflops", 0.0},
-                             {"share_of_peak", 0.0},
+                             {"peak_gflops", nullptr},
+                             {"share_of_peak", nullptr},
                              {"peak_rss_bytes", peak_rss_bytes()}});
       if (settings.breakdown) {
         break_down(make_task(timed), times,
@@ -228,17 +235,18 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
       }
     }
   }
+  if (!peak) return;
   // Against the best of all bursts at this number of threads, before, between and after the rows.
-  const MeasuredPeak::Shape s = peak.best_shape();
+  const MeasuredPeak::Shape s = peak->best_shape();
   report.meta["peak_gflops"].push_back(
       {{"threads", threads},
-       {"gflops", peak.best()},
+       {"gflops", peak->best()},
        {"product",
         std::to_string(s.rows) + "x" + std::to_string(s.in) + "x" + std::to_string(s.out)}});
   for (std::size_t i = first_row; i < report.rows.size(); ++i) {
     auto& row = report.rows[i];
-    row["peak_gflops"] = peak.best();
-    row["share_of_peak"] = row["gflops"].get<double>() / peak.best();
+    row["peak_gflops"] = peak->best();
+    row["share_of_peak"] = row["gflops"].get<double>() / peak->best();
   }
 }
 
@@ -279,6 +287,9 @@ int bench_speed(int argc, char** argv) {
   if (options.common.device == "ref") {
     throw Error(ErrorKind::kUsage,
                 "--device ref: the reference is an oracle, its speed means nothing");
+  }
+  if (settings.breakdown && kernels::names_cuda(options.common.device)) {
+    throw Error(ErrorKind::kUsage, "--breakdown: of the operations of the CPU, not of --device cuda");
   }
 
   check_bench_paths(options);

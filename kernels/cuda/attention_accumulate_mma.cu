@@ -7,8 +7,12 @@ namespace {
 
 using namespace tensor;
 
-constexpr int kParts = 4 + kColumns;
-constexpr int kTile = kRows * kStride<kParts>;
+// A tile: pairs of rows 2 p, 2 p + 1, [pairs][4 components, 9 columns][8 heads]. By the distance of
+// two pairs no bank is met twice.
+constexpr int kPairs = kRows / 2, kParts = 4 + kColumns;
+constexpr int kPairStride = kParts * kHeads + 2;
+constexpr int kTile = kPairs * kPairStride;
+static_assert(kPairs * kHeads == kThreads);
 
 struct Operands {
   const bf16* z;
@@ -20,29 +24,54 @@ struct Operands {
   float bound;
 };
 
-// Keys (or queries) and columns of a tile in registers.
-struct Parts {
-  Incoming<kParts, 4> z;
-  Incoming<kParts, kColumns> u;
-  M5_DEVICE void load(const Operands& o, std::int64_t first_row, int row, int rows) {
-    z.load(o.z, o.z_stride, o.heads, first_row, row, rows, 4);
-    u.load(o.u, o.u_stride, o.heads, first_row, row, rows, o.value_dim + !o.unit_column);
+// Two rows of a column, of 8 heads.
+struct ColumnPair {
+  Eight first, second;
+  M5_DEVICE void load(const bf16* from, std::int64_t stride, int row, int rows, bool there) {
+    first = second = {};
+    if (there && row < rows) first = *reinterpret_cast<const Eight*>(from + row * stride);
+    if (there && row + 1 < rows) {
+      second = *reinterpret_cast<const Eight*>(from + (row + 1) * stride);
+    }
   }
-  // Column dv, where it comes with u, becomes column 8.
-  M5_DEVICE void store(const Operands& o, int row, int rows, float* tile) const {
-    z.store(tile, 0);
-    u.store(tile, 4);
-    if (!o.unit_column && o.value_dim == kValues) return;
-    __syncthreads();
-    for (int e = static_cast<int>(threadIdx.x); e < kRows * kHeads; e += kThreads) {
-      float* at = tile + e / kHeads * kStride<kParts> + e % kHeads;
-      float& last = at[place(4 + kValues)];
-      if (o.unit_column) {
-        last = row + e / kHeads < rows ? 1.0f : 0.0f;
-      } else {
-        last = at[place(4 + o.value_dim)];
-        at[place(4 + o.value_dim)] = 0;
-      }
+  M5_DEVICE void store(unsigned* to) const {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      to[2 * k] = firsts(first.pair[k], second.pair[k]);
+      to[2 * k + 1] = seconds(first.pair[k], second.pair[k]);
+    }
+  }
+};
+
+// A tile on its way, in registers: each thread has a vector, a column of values, and some the last
+// column.
+struct Incoming {
+  IncomingPair z;
+  ColumnPair u, last;
+  unsigned ones;
+
+  // o: at the first row of the piece.
+  M5_DEVICE void load(const Operands& o, int row, int rows) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int pair = row + thread / kHeads * 2, of = thread % kHeads;
+    z.load(o.z + of, o.z_stride, o.heads, pair, pair + 1, rows);
+    u.load(o.u + of * o.heads, o.u_stride, pair, rows, of < o.value_dim);
+    if (o.unit_column) {
+      ones = pair + 1 < rows ? kOnes : pair < rows ? kOnes & 0xffffu : 0;
+    } else {
+      last.load(o.u + o.value_dim * o.heads, o.u_stride, row + thread * 2, rows, thread < kPairs);
+    }
+  }
+  M5_DEVICE void store(const Operands& o, unsigned* tile) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    unsigned* to = tile + thread / kHeads * kPairStride;
+    const int of = thread % kHeads;
+    z.store(o.bound, to + of);
+    u.store(to + place(4 + of));
+    if (o.unit_column) {
+      to[place(4 + kValues) + of] = ones;
+    } else if (thread < kPairs) {
+      last.store(tile + thread * kPairStride + place(4 + kValues));
     }
   }
 };
@@ -53,49 +82,36 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, Slots<P> slots,
                           float* partial) {
   constexpr int kReps = kRepresentatives<P>, kTiles = (kReps + 1) / 2;
-  float* tile = shared_memory<float>();
+  unsigned* tile = shared_memory<unsigned>();
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, rotation = g % 4;
   const std::int64_t from = piece.row - first_row;
-  o.z += std::int64_t{blockIdx.y} * kHeads;
-  o.u += std::int64_t{blockIdx.y} * kHeads;
+  o.z += from * o.z_stride + std::int64_t{blockIdx.y} * kHeads;
+  o.u += from * o.u_stride + std::int64_t{blockIdx.y} * kHeads;
 
   float sum[kTiles][4] = {};
-  Parts parts;
-  parts.load(o, from, 0, rows);
+  Incoming next;
+  next.load(o, 0, rows);
   for (int row = 0; row < rows; row += kRows) {
     __syncthreads();  // the tile before is no longer read
-    parts.store(o, row, rows, tile);
+    next.store(o, tile);
     __syncthreads();
-    bound_tile<kParts>(o.bound, tile);
-    __syncthreads();
-    if (row + kRows < rows) parts.load(o, from, row + kRows, rows);
+    if (row + kRows < rows) next.load(o, row + kRows, rows);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
-      const float* at = tile + step * kStride<kParts> + head();
+      const unsigned* at = tile + (step / 2 + q) * kPairStride + head();
       unsigned a[4], b[2][kTiles];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float* first = at + (2 * q + 8 * half) * kStride<kParts>;
-        const float* second = first + kStride<kParts>;
-        const int column = place(4 + g), last = place(4 + kValues);
-        a[2 * half] = pack(first[column], second[column]);
-        a[2 * half + 1] = g == 0 ? pack(first[last], second[last]) : 0;
-        float x[4], m0[kReps], m1[kReps];
-        rotated(first, rotation, x);
-        representatives<P>(x, m0);
-        rotated(second, rotation, x);
-        representatives<P>(x, m1);
+        const unsigned* pair = at + 4 * half * kPairStride;
+        a[2 * half] = pair[place(4 + g)];
+        a[2 * half + 1] = g == 0 ? pair[place(4 + kValues)] : 0;
+        unsigned x[4], m[kReps];
+        rotated(pair, rotation, x);
+        representative_pairs<P>(x, m);
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
-          const unsigned low = pack(m0[2 * j], m1[2 * j]);
-          unsigned high = 0;
-          if (2 * j + 1 < kReps) {
-            // Not behind the end of an odd number of representatives.
-            constexpr int kLast = kReps - 1;
-            const int r = 2 * j + 1 < kReps ? 2 * j + 1 : kLast;
-            high = pack(m0[r], m1[r]);
-          }
-          b[half][j] = g < 4 ? low : high;
+          const unsigned odd = 2 * j + 1 < kReps ? m[2 * j + 1 < kReps ? 2 * j + 1 : 0] : 0;
+          b[half][j] = g < 4 ? m[2 * j] : odd;
         }
       }
 #pragma unroll
@@ -122,7 +138,7 @@ template <int P>
 void launch(Device& device, const AttentionSize& size, const Pieces& p, const Operands& operands,
             float* partial) {
   const dim3 grid(static_cast<unsigned>(p.count), static_cast<unsigned>(size.heads / kHeads));
-  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, kTile * sizeof(float),
+  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, kTile * sizeof(unsigned),
                 p.pieces, p.first_row, operands, Slots<P>(), partial);
 }
 

@@ -39,9 +39,40 @@ M5_DEVICE int head() { return static_cast<int>(threadIdx.x) / kWarp; }
 struct alignas(16) Eight {
   unsigned pair[4];
 };
-M5_DEVICE float first_of(unsigned pair) { return to_float(bf16{static_cast<std::uint16_t>(pair)}); }
-M5_DEVICE float second_of(unsigned pair) {
-  return to_float(bf16{static_cast<std::uint16_t>(pair >> 16)});
+// The vectors of two rows for one head on their way from device memory: bounded, and as pairs of
+// bf16, component by component.
+struct IncomingPair {
+  bf16 first[4], second[4];
+
+  // from: component 0 of row 0 of the piece, at the head. Zero behind the piece's end.
+  M5_DEVICE void load(const bf16* from, std::int64_t stride, std::int64_t heads, int row0, int row1,
+                      int rows) {
+#pragma unroll
+    for (int a = 0; a < 4; ++a) {
+      first[a] = row0 < rows ? from[row0 * stride + a * heads] : bf16{0};
+      second[a] = row1 < rows ? from[row1 * stride + a * heads] : bf16{0};
+    }
+  }
+  M5_DEVICE void store(float bound, unsigned* to) const {
+    float squares[2] = {};
+#pragma unroll
+    for (int a = 0; a < 4; ++a) {
+      squares[0] = fmaf(to_float(first[a]), to_float(first[a]), squares[0]);
+      squares[1] = fmaf(to_float(second[a]), to_float(second[a]), squares[1]);
+    }
+    const float root = sqrtf(bound), scale0 = root * rsqrtf(bound + squares[0]),
+                scale1 = root * rsqrtf(bound + squares[1]);
+#pragma unroll
+    for (int a = 0; a < 4; ++a) {
+      to[a * kHeads] = pack(to_float(first[a]) * scale0, to_float(second[a]) * scale1);
+    }
+  }
+};
+
+// The vectors of a pair as the lanes with this rotation see them.
+M5_DEVICE void rotated(const unsigned* pair, int rotation, unsigned (&x)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = pair[(rotation + i) % 4 * kHeads];
 }
 
 // Rows of some parts on their way from device memory into a tile, in registers meanwhile.

@@ -20,7 +20,9 @@ template <int P>
 M5_DEVICE float state_at(const Slots<P>& slots, const float* slice, int r, int rotation, int column) {
   if (r >= kRepresentatives<P>) return 0;
   const int f = slots.feature[r][rotation];
-  return f < 0 ? 0.0f : slice[(f * kColumns + column) * kHeads];
+  // Read in any case: a branch would wait for each number.
+  const float s = slice[((f < 0 ? 0 : f) * kColumns + column) * kHeads];
+  return f < 0 ? 0.0f : s;
 }
 
 // The value columns of a state as B: rows features, columns values.
@@ -100,17 +102,31 @@ struct Sizes {
   float bound;
 };
 
-// --- u = phi(q) S, o = u / u_dv. A tile: queries, then outputs.
-constexpr int kQueryParts = 4 + kValues;
-constexpr int kQueryTile = kRows * kStride<kQueryParts>;
+// Pairs of monomials of two tokens as columns of A.
+template <int P>
+M5_DEVICE void pair_fragment(const unsigned (&m)[kRepresentatives<P>], int t, unsigned (&a)[4]) {
+  constexpr int kReps = kRepresentatives<P>;
+  const auto of = [&](int r) { return r < kReps ? m[r < kReps ? r : 0] : 0; };
+  a[0] = firsts(of(4 * t), of(4 * t + 1));
+  a[1] = seconds(of(4 * t), of(4 * t + 1));
+  a[2] = firsts(of(4 * t + 2), of(4 * t + 3));
+  a[3] = seconds(of(4 * t + 2), of(4 * t + 3));
+}
+
+// --- u = phi(q) S, o = u / u_dv. Shared memory: pairs of queries g, g + 8 of 16 rows, [pairs][4][8
+// heads], and a tile of outputs.
+constexpr int kPairs = kRows / 2, kPairStride = 4 * kHeads + 1;
+constexpr int kQueryTile = kPairs * kPairStride, kOutputTile = kRows * kStride<kValues>;
+static_assert(kPairs * kHeads == kThreads);
 
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
     query_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, Slots<P> slots,
                      const bf16* queries, const float* states, bf16* o, float* weight_sum) {
   constexpr int kReps = kRepresentatives<P>, kSteps = ByFeature<P>::kSteps;
-  constexpr int kFull = kStride<kQueryParts>;
-  float* tile = shared_memory<float>();
+  constexpr int kFull = kStride<kValues>;
+  unsigned* tile = shared_memory<unsigned>();
+  float* outputs = shared_memory<float>() + kQueryTile;
   const Piece& piece = pieces[blockIdx.x];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
   const std::int64_t from = piece.row - first_row, H = size.heads;
@@ -131,44 +147,43 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     }
   }
 
-  Incoming<kQueryParts, 4> next;
-  next.load(queries + block_head, 4 * H, H, from, 0, rows, 4);
+  const int thread = static_cast<int>(threadIdx.x), pair = thread / kHeads, of = thread % kHeads;
+  const int pair_row = pair / 8 * 16 + pair % 8;
+  queries += from * 4 * H + block_head + of;
+  IncomingPair next;
+  next.load(queries, 4 * H, H, pair_row, pair_row + 8, rows);
   for (int row = 0; row < rows; row += kRows) {
-    __syncthreads();  // the outputs of the tile before have been stored
-    next.store(tile, 0);
+    next.store(size.bound, tile + pair * kPairStride + of);
     __syncthreads();
-    bound_tile<kQueryParts>(size.bound, tile);
-    __syncthreads();
-    if (row + kRows < rows) next.load(queries + block_head, 4 * H, H, from, row + kRows, rows, 4);
+    const int then = row + kRows + pair_row;
+    if (row + kRows < rows) next.load(queries, 4 * H, H, then, then + 8, rows);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
-      float* at = tile + (step + g) * kFull + head();
-      float x[4], m0[kReps], m1[kReps];
-      rotated(at, q, x);
-      representatives<P>(x, m0);
-      rotated(at + 8 * kFull, q, x);
-      representatives<P>(x, m1);
-      float u[4] = {}, n[4] = {};
+      unsigned x[4], m[kReps];
+      rotated(tile + (step / 2 + g) * kPairStride + head(), q, x);
+      representative_pairs<P>(x, m);
+      float u[4] = {}, low[4] = {}, n[4] = {};
 #pragma unroll
       for (int t = 0; t < kSteps; ++t) {
         unsigned a[4];
-        feature_fragment<P>(m0, m1, t, a);
+        pair_fragment<P>(m, t, a);
         mma(u, a, state.high[t][0], state.high[t][1]);
-        mma(u, a, state.low[t][0], state.low[t][1]);
+        mma(low, a, state.low[t][0], state.low[t][1]);
         mma(n, a, total[t][0], total[t][1]);
       }
+      float* out = outputs + (step + g) * kFull + head();
 #pragma unroll
       for (int token = 0; token < 2; ++token) {
         const float sum = __shfl_sync(kAll, n[2 * token] + n[2 * token + 1], lane() - q);
-        float* out = at + token * 8 * kFull;
-        out[place(4 + 2 * q)] = u[2 * token] / sum;
-        out[place(5 + 2 * q)] = u[2 * token + 1] / sum;
+        const float inverse = 1 / sum;
+        out[token * 8 * kFull + place(2 * q)] = (u[2 * token] + low[2 * token]) * inverse;
+        out[token * 8 * kFull + place(2 * q + 1)] = (u[2 * token + 1] + low[2 * token + 1]) * inverse;
         const int r = row + step + g + token * 8;
         if (weight_sum && q == 0 && r < rows) weight_sum[(from + r) * H + block_head + head()] = sum;
       }
     }
-    __syncthreads();
-    store_parts<kQueryParts>(tile, 4, size.value_dim, from, row, rows, size.value_dim * H, H,
-                             o + block_head);
+    __syncthreads();  // the outputs are there, and the queries are no longer read
+    store_parts<kValues>(outputs, 0, size.value_dim, from, row, rows, size.value_dim * H, H,
+                         o + block_head);
   }
 }
 
@@ -346,7 +361,7 @@ void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("query", query_mma_kernel<P>, grid_of(size, p), kThreads,
-                  kQueryTile * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
+                  (kQueryTile + kOutputTile) * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
                   scaled, o, weight_sum);
   });
 }

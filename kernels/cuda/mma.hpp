@@ -20,6 +20,25 @@ M5_DEVICE unsigned pack(float first, float second) {
 #endif
 }
 
+M5_DEVICE float first_of(unsigned pair) { return to_float(bf16{static_cast<std::uint16_t>(pair)}); }
+M5_DEVICE float second_of(unsigned pair) {
+  return to_float(bf16{static_cast<std::uint16_t>(pair >> 16)});
+}
+// The product of two pairs, each rounded to bf16.
+M5_DEVICE unsigned multiply_pairs(unsigned a, unsigned b) {
+#if defined(__CUDA_ARCH__)
+  unsigned product;  // a multiplication of its own needs sm_90
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(0x80008000u));
+  return product;
+#else
+  return pack(first_of(a) * first_of(b), second_of(a) * second_of(b));
+#endif
+}
+inline constexpr unsigned kOnes = 0x3f803f80u;
+// The first and the second halves of two pairs.
+M5_DEVICE unsigned firsts(unsigned a, unsigned b) { return (a & 0xffffu) | b << 16; }
+M5_DEVICE unsigned seconds(unsigned a, unsigned b) { return a >> 16 | (b & 0xffff0000u); }
+
 // What rounding to bf16 leaves.
 M5_DEVICE float rest(float x) { return x - to_float(from_float<bf16>(x)); }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/cuda/features.hpp"
+#include "kernels/cuda/mma.hpp"
 
 namespace m5::kernels::cuda {
 
@@ -82,6 +83,20 @@ M5_DEVICE void representatives(const float (&x)[4], float (&m)[kRepresentatives<
       m[r] = n.parent == 0 ? x[n.variable] : m[n.parent] * x[n.variable];
     }
     representatives<P, r + 1>(x, m);
+  }
+}
+
+// The same of two vectors at a time, in bf16.
+template <int P, int r = 0>
+M5_DEVICE void representative_pairs(const unsigned (&x)[4], unsigned (&m)[kRepresentatives<P>]) {
+  if constexpr (r < kRepresentatives<P>) {
+    if constexpr (r == 0) {
+      m[r] = kOnes;
+    } else {
+      constexpr Node n = kOrbits<P>.node[r];
+      m[r] = n.parent == 0 ? x[n.variable] : multiply_pairs(m[n.parent], x[n.variable]);
+    }
+    representative_pairs<P, r + 1>(x, m);
   }
 }
 

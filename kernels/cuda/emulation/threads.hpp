@@ -5,6 +5,7 @@
 // reach ends the program with a message. Shared memory is filled with NaN before every block.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -66,4 +67,5 @@ T* shared_memory() {
 }
 // Without the call that libm's needs where the compiler may not assume the instruction.
 inline float fmaf(float a, float b, float c) { return a * b + c; }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 }  // namespace m5::kernels::cuda
