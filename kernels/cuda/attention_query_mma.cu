@@ -62,21 +62,6 @@ struct ByColumn {
   }
 };
 
-// Monomials of two tokens as columns of A.
-template <int P>
-M5_DEVICE void feature_fragment(const float (&m0)[kRepresentatives<P>],
-                                const float (&m1)[kRepresentatives<P>], int t, unsigned (&a)[4]) {
-  constexpr int kReps = kRepresentatives<P>;
-  const auto pair = [&](const float (&m)[kReps], int r) {
-    return pack(r < kReps ? m[r < kReps ? r : 0] : 0.0f,
-                r + 1 < kReps ? m[r + 1 < kReps ? r + 1 : 0] : 0.0f);
-  };
-  a[0] = pair(m0, 4 * t);
-  a[1] = pair(m1, 4 * t);
-  a[2] = pair(m0, 4 * t + 2);
-  a[3] = pair(m1, 4 * t + 2);
-}
-
 // From dm, the gradient of the monomials: of this quad's token the gradient of the unbounded
 // vector, its component q in lane q. x: the bounded vector rotated by q.
 template <int P>
@@ -319,22 +304,28 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
           if (2 * j + e % 2 < kReps) dm[e / 2][2 * j + e % 2] = d[e];
         }
       }
-      float x0[4], x1[4], m0[kReps], m1[kReps], dv[4] = {};
-      rotated(at, q, x0);
-      representatives<P>(x0, m0);
-      rotated(below, q, x1);
-      representatives<P>(x1, m1);
+      float x[2][4], dv[4] = {};
+      rotated(at, q, x[0]);
+      rotated(below, q, x[1]);
+      {
+        unsigned pairs[4], m[kReps];
 #pragma unroll
-      for (int t = 0; t < kSteps; ++t) {
-        feature_fragment<P>(m0, m1, t, a);
-        mma(dv, a, by_feature.high[t][0], by_feature.high[t][1]);
-        mma(dv, a, by_feature.low[t][0], by_feature.low[t][1]);
+        for (int i = 0; i < 4; ++i) pairs[i] = pack(x[0][i], x[1][i]);
+        representative_pairs<P>(pairs, m);
+#pragma unroll
+        for (int t = 0; t < kSteps; ++t) {
+          pair_fragment<P>(m, t, a);
+          // A gradient: its state as one bf16, like the other operands.
+          mma(dv, a, by_feature.high[t][0], by_feature.high[t][1]);
+        }
       }
-      const float d0 = vector_gradient<P>(x0, m0, dm[0], size.bound);
-      const float d1 = vector_gradient<P>(x1, m1, dm[1], size.bound);
-      // The quad has read its vectors and values.
-      at[q * kHeads] = d0;
-      at[8 * kFull + q * kHeads] = d1;
+#pragma unroll
+      for (int token = 0; token < 2; ++token) {
+        float m[kReps];
+        representatives<P>(x[token], m);
+        const float d = vector_gradient<P>(x[token], m, dm[token], size.bound);
+        at[token * 8 * kFull + q * kHeads] = d;  // the quad has read its vectors
+      }
 #pragma unroll
       for (int e = 0; e < 4; ++e) at[e / 2 * 8 * kFull + place(4 + 2 * q + e % 2)] = dv[e];
     }
