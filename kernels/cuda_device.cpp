@@ -29,7 +29,8 @@ bool exists(const std::string& path) {
 }
 
 std::string library_path() {
-  if (const char* path = std::getenv("M5_CUDA_LIBRARY")) return path;
+  const char* named = std::getenv("M5_CUDA_LIBRARY");
+  if (named && *named) return named;
   for (const std::string& folder : own_folders()) {
     for (const char* way : {"", "/../lib", "/" M5_LIB_FROM_BIN}) {
       const std::string path = folder + way + "/" + kFile;

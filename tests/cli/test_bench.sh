@@ -47,7 +47,7 @@ fails 5 "none.safetensors" "model missing" bench speed -m none.safetensors
 fails 2 "layer" "layer beyond the model" bench attention --layer 2 --lengths 10
 fails 6 "memory" "more memory than there is" bench speed --lengths 1000G --mode forward
 fails 2 "no sequence file" "loss without files" bench loss --baseline-only
-fails 6 "CUDA" "no such device" bench speed --device cuda --lengths 100
+fails 6 "cuda" "no such device" bench speed --device cuda --lengths 100
 
 # --- speed ----------------------------------------------------------------------------------------
 ok "speed" bench speed --lengths 500,3k --threads 1,2 --repeats 1 --json
@@ -128,7 +128,7 @@ fails 2 "nothing" "filter that matches nothing" bench ops --filter nothing
 fails 2 "repeats" "no repeats" bench ops --repeats 0
 fails 2 "precision" "unknown precision" bench ops --precision fp8
 fails 2 "" "ops takes no file" bench ops x.fa
-fails 6 "CUDA" "no such device for ops" bench ops --device cuda
+fails 6 "cuda" "no such device for ops" bench ops --device cuda
 
 # --- attention ------------------------------------------------------------------------------------
 noise x 3000 5 >x.fa

@@ -60,7 +60,11 @@ for command in score embed; do
   fails 6 "needs [0-9,]+ bytes, 1,000 allowed" "--max-memory" $command --max-memory 1k g.fa
   fails 6 "needs [0-9,]+ bytes" "--max-memory, to a file" $command --max-memory 1k -o m.tsv g.fa
   check "$command: nothing was written" test ! -e m.tsv
-  fails 6 "cuda" "no CUDA here" $command --device cuda g.fa
+  fails 6 "device cuda: .*none.so" "no CUDA here" $command --device cuda g.fa
+  fails 6 "device cuda: .*none.so" "no second GPU" $command --device cuda:1 g.fa
+  fails 2 "cuda:x" "a GPU without a number" $command --device cuda:x g.fa
+  M5_CUDA_LIBRARY=g.fa fails 6 "device cuda: .*g.fa" "a library that is none" $command --device cuda g.fa
+  M5_CUDA_LIBRARY=libm.so.6 fails 6 "libm.so.6 lacks m5_cuda_version" "another library" $command --device cuda g.fa
   # 7: numbers that no float holds
   fails 7 "g.fa: record 'chr1': position [0-9]+: .*finite" "a model that overflows" $command -m "$WILD_MODEL" -o w.tsv g.fa
   check "$command: no output of it" test ! -e w.tsv
