@@ -74,7 +74,8 @@ int device_index(const std::string& name) {
   int index = 0;
   const auto [stop, error] = std::from_chars(begin, end, index);
   if (begin == end || stop != end || error != std::errc() || index < 0) {
-    throw Error(ErrorKind::kUsage, "device '" + name + "' is not known: cuda:N numbers the GPUs from 0");
+    throw Error(ErrorKind::kUsage,
+                "device '" + name + "' is not known: cuda:N numbers the GPUs from 0");
   }
   return index;
 }

@@ -49,7 +49,8 @@ std::unique_ptr<Device> make_device(const DeviceOptions& o) {
   if (name == "ref") return std::make_unique<Host>(make_ref_backend<float>(), o.block_rows);
   if (names_cuda(name)) return make_cuda_device(name, o);
   if (name != "cpu") {
-    throw Error(ErrorKind::kUsage, "device '" + name + "' is not known: cpu, cuda, cuda:N, auto or ref");
+    throw Error(ErrorKind::kUsage,
+                "device '" + name + "' is not known: cpu, cuda, cuda:N, auto or ref");
   }
   return std::make_unique<Host>(make_cpu_backend({.threads = o.threads, .bf16 = o.bf16}),
                                 o.block_rows);

@@ -289,7 +289,8 @@ int bench_speed(int argc, char** argv) {
                 "--device ref: the reference is an oracle, its speed means nothing");
   }
   if (settings.breakdown && kernels::names_cuda(options.common.device)) {
-    throw Error(ErrorKind::kUsage, "--breakdown: of the operations of the CPU, not of --device cuda");
+    throw Error(ErrorKind::kUsage,
+                "--breakdown: of the operations of the CPU, not of --device cuda");
   }
 
   check_bench_paths(options);

@@ -54,8 +54,9 @@ void add_device(CLI::App& app, CommonOptions& options) {
                     return gpu ? std::string() : "'" + text + "' is no device";
                   },
                   "cuda:N"));
-  app.add_option("--precision", options.precision,
-                 "fp32 (default), bf16 (bf16 operands, fp32 sums), or auto: bf16 if the device has it")
+  app.add_option(
+         "--precision", options.precision,
+         "fp32 (default), bf16 (bf16 operands, fp32 sums), or auto: bf16 if the device has it")
       ->option_text("NAME")
       ->check(CLI::IsMember({"fp32", "bf16", "auto"}));
 }
@@ -362,8 +363,9 @@ std::vector<std::string> header_lines(const CommonOptions& options, const std::s
   if (options.no_header) return {};
   return {"#m5 " + word + " " + version(), "#command: " + provenance_command(argc, argv),
           "#model: " + model.config.name + " sha256=" + model.sha256,
-          "#settings: " + settings + " context=" + options.context +
-              " device=" + options.device + " precision=" + options.precision + (options.residual == "bf16" ? " residual=bf16" : "")};
+          "#settings: " + settings + " context=" + options.context + " device=" + options.device +
+              " precision=" + options.precision +
+              (options.residual == "bf16" ? " residual=bf16" : "")};
 }
 
 }  // namespace m5

@@ -2,8 +2,8 @@
 //
 // A state slice is what 8 heads and up to 8 value columns have: [F][9][8], column 8 the sum of
 // weights; features in the order of features.hpp. A state is [H / 8][batches][slice], batches =
-// ceil(dv / 8); columns beyond dv are zero. Keys and queries come unbounded: the kernels bound them.
-// E: float or bf16.
+// ceil(dv / 8); columns beyond dv are zero. Keys and queries come unbounded: the kernels bound
+// them. E: float or bf16.
 #pragma once
 
 #include "kernels/cuda/batch.hpp"
@@ -39,8 +39,8 @@ template <class E>
 void accumulate(Device& device, const AttentionSize& size, const Pieces& pieces, const E* z,
                 std::int64_t z_stride, const E* u, std::int64_t u_stride, bool unit_column,
                 float* partial);
-// total[context][state] (+)= the partial states of its pieces in order, in double; where the context
-// ends, scaled[context][state] = weights[f] total.
+// total[context][state] (+)= the partial states of its pieces in order, in double; where the
+// context ends, scaled[context][state] = weights[f] total.
 void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                    std::int64_t span_count, const float* partial, const double* weights,
                    double* total, float* scaled);

@@ -8,15 +8,17 @@
 namespace m5::kernels::cuda {
 namespace {
 
-constexpr int kRows = 32;                              // of a tile in shared memory
-constexpr int kParts = 4 + kColumns;                   // of a row and head: z, u, the unit column
-constexpr int kTile = kRows * kParts * kHeads;         // floats
-constexpr int kRowLanes = kWarp / kHeads;              // rows that a warp reads at a time
+constexpr int kRows = 32;                       // of a tile in shared memory
+constexpr int kParts = 4 + kColumns;            // of a row and head: z, u, the unit column
+constexpr int kTile = kRows * kParts * kHeads;  // floats
+constexpr int kRowLanes = kWarp / kHeads;       // rows that a warp reads at a time
 static_assert(kPieceRows / kRowLanes <= 128, "a chain of fp32 sums is at most 128 rows");
 
 // Features of one warp: all sums of a thread are in registers.
 template <int P>
-inline constexpr int kGroup = P == 2 ? 5 : P == 8 ? 9 : 7;
+inline constexpr int kGroup = P == 2   ? 5
+                              : P == 8 ? 9
+                                       : 7;
 template <int P>
 inline constexpr int kGroups = (kFeatures<P> + kGroup<P> - 1) / kGroup<P>;
 template <int P>
@@ -205,9 +207,9 @@ void accumulate(Device& device, const AttentionSize& size, const Pieces& p, cons
       return accumulate_mma(device, size, p, z, z_stride, u, u_stride, unit_column, partial);
     }
   }
-  const Operands<E> o{z,          z_stride,       u,
-                   u_stride,   size.heads,     size.value_dim,
-                   size.batches(), unit_column, size.bound};
+  const Operands<E> o{
+      z,           z_stride,  u, u_stride, size.heads, size.value_dim, size.batches(),
+      unit_column, size.bound};
   switch (size.order) {
     case 2:
       return launch_accumulate<2, E>(device, size, p, o, partial);
@@ -229,8 +231,8 @@ void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
     const dim3 grid(static_cast<unsigned>(ceil_div(size.state(), kElements)),
                     static_cast<unsigned>(n));
     device.launch("reduce_states", reduce_kernel, grid, kElements * kSlices,
-                  kElements * kSlices * sizeof(double), spans + at, size.state(),
-                  size.features, partial, weights, total, scaled);
+                  kElements * kSlices * sizeof(double), spans + at, size.state(), size.features,
+                  partial, weights, total, scaled);
   }
 }
 

@@ -78,9 +78,8 @@ struct Incoming {
 
 // grid: pieces, blocks of 8 heads.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2)
-    accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, Slots<P> slots,
-                          float* partial) {
+M5_KERNEL M5_BOUNDS(kThreads, 2) accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row,
+                                                       Operands o, Slots<P> slots, float* partial) {
   constexpr int kReps = kRepresentatives<P>, kTiles = (kReps + 1) / 2;
   unsigned* tile = shared_memory<unsigned>();
   const Piece& piece = pieces[blockIdx.x];
@@ -120,8 +119,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   }
 
   const std::int64_t slices = gridDim.y;
-  float* out = partial +
-               (blockIdx.x * slices + blockIdx.y) * (kFeatures<P> * kColumns * kHeads) + head();
+  float* out =
+      partial + (blockIdx.x * slices + blockIdx.y) * (kFeatures<P> * kColumns * kHeads) + head();
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
@@ -147,8 +146,7 @@ void launch(Device& device, const AttentionSize& size, const Pieces& p, const Op
 void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* z,
                     std::int64_t z_stride, const bf16* u, std::int64_t u_stride, bool unit_column,
                     float* partial) {
-  const Operands o{z,           z_stride,    u, u_stride, size.heads, size.value_dim,
-                   unit_column, size.bound};
+  const Operands o{z, z_stride, u, u_stride, size.heads, size.value_dim, unit_column, size.bound};
   if (size.order == 2) return launch<2>(device, size, p, o, partial);
   launch<4>(device, size, p, o, partial);
 }

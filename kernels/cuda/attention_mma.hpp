@@ -29,7 +29,7 @@ inline constexpr int kRows = 64;  // of a tile in shared memory
 // A tile is [kRows][parts][8 heads] floats: 4 components, then columns. Rows are an odd number of
 // floats, and parts from 8 on are moved by one, so that the reads of a warp meet no bank twice.
 template <int kParts>
-inline constexpr int kStride = kParts * kHeads + 1;
+inline constexpr int kStride = kParts* kHeads + 1;
 M5_DEVICE int place(int part) { return part * kHeads + (part >= 8 ? 1 : 0); }
 
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
@@ -91,8 +91,8 @@ struct Incoming {
       const int r = e / kCount, part = e % kCount;
       eight[i] = {};
       if (e < kPieces && row + r < rows && part < count) {
-        eight[i] = *reinterpret_cast<const Eight*>(from + (first_row + row + r) * stride +
-                                                   part * heads);
+        eight[i] =
+            *reinterpret_cast<const Eight*>(from + (first_row + row + r) * stride + part * heads);
       }
     }
   }

@@ -263,8 +263,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
 
 template <class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
-    accumulate_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
-                               const E* kv, const float* d_states, E* d_kv) {
+    accumulate_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* kv,
+                               const float* d_states, E* d_kv) {
   constexpr int R = 2;
   float* slice = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.x];
@@ -284,8 +284,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 #pragma unroll
         for (int c = 0; c < kValues; ++c) {
           const int column = batch * kValues + c;
-          v[r][c] =
-              column < V ? to_float(kv[rows.at[r] * stride + (4 + column) * H + head]) : 0.0f;
+          v[r][c] = column < V ? to_float(kv[rows.at[r] * stride + (4 + column) * H + head]) : 0.0f;
         }
         v[r][kValues] = 1;  // the state's gradient has this column in the first batch only
       }
@@ -322,8 +321,8 @@ void query(Device& device, const AttentionSize& size, const Pieces& p, const E* 
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return query_mma(device, size, p, q, scaled, o, weight_sum);
   }
-  device.launch("query", query_kernel<E>, grid_of(size, p), kThreads,
-                  size.slice_bytes(), p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum);
+  device.launch("query", query_kernel<E>, grid_of(size, p), kThreads, size.slice_bytes(), p.pieces,
+                p.first_row, sizes(size), q, scaled, o, weight_sum);
 }
 
 template <class E>
@@ -335,28 +334,27 @@ void query_backward(Device& device, const AttentionSize& size, const Pieces& p, 
       return query_backward_mma(device, size, p, q, scaled, o, weight_sum, d_o, dq, du);
     }
   }
-  device.launch("query_backward", query_backward_kernel<E>,
-                  grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,
-                  sizes(size), q, scaled, o, weight_sum, d_o, dq, du);
+  device.launch("query_backward", query_backward_kernel<E>, grid_of(size, p), kThreads,
+                size.slice_bytes(), p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum,
+                d_o, dq, du);
 }
 
 template <class E>
-void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& p,
-                         const E* kv, const float* d_state, E* d_kv) {
+void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& p, const E* kv,
+                         const float* d_state, E* d_kv) {
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return accumulate_backward_mma(device, size, p, kv, d_state, d_kv);
   }
-  device.launch("accumulate_backward", accumulate_backward_kernel<E>,
-                  grid_of(size, p), kThreads, size.slice_bytes(), p.pieces, p.first_row,
-                  sizes(size), kv, d_state, d_kv);
+  device.launch("accumulate_backward", accumulate_backward_kernel<E>, grid_of(size, p), kThreads,
+                size.slice_bytes(), p.pieces, p.first_row, sizes(size), kv, d_state, d_kv);
 }
 
-#define M5_INSTANTIATE(E)                                                                       \
-  template void query<E>(Device&, const AttentionSize&, const Pieces&, const E*, const float*,  \
-                         E*, float*);                                                           \
-  template void query_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,       \
-                                  const float*, const E*, const float*, const E*, E*, E*);      \
-  template void accumulate_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,  \
+#define M5_INSTANTIATE(E)                                                                          \
+  template void query<E>(Device&, const AttentionSize&, const Pieces&, const E*, const float*, E*, \
+                         float*);                                                                  \
+  template void query_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,          \
+                                  const float*, const E*, const float*, const E*, E*, E*);         \
+  template void accumulate_backward<E>(Device&, const AttentionSize&, const Pieces&, const E*,     \
                                        const float*, E*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

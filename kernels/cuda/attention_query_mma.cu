@@ -17,7 +17,8 @@ M5_DEVICE float quad_sum(float x) {
 
 // slice: the block's slice of a state, at this warp's head.
 template <int P>
-M5_DEVICE float state_at(const Slots<P>& slots, const float* slice, int r, int rotation, int column) {
+M5_DEVICE float state_at(const Slots<P>& slots, const float* slice, int r, int rotation,
+                         int column) {
   if (r >= kRepresentatives<P>) return 0;
   const int f = slots.feature[r][rotation];
   // Read in any case: a branch would wait for each number.
@@ -161,9 +162,11 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
         const float sum = __shfl_sync(kAll, n[2 * token] + n[2 * token + 1], lane() - q);
         const float inverse = 1 / sum;
         out[token * 8 * kFull + place(2 * q)] = (u[2 * token] + low[2 * token]) * inverse;
-        out[token * 8 * kFull + place(2 * q + 1)] = (u[2 * token + 1] + low[2 * token + 1]) * inverse;
+        out[token * 8 * kFull + place(2 * q + 1)] =
+            (u[2 * token + 1] + low[2 * token + 1]) * inverse;
         const int r = row + step + g + token * 8;
-        if (weight_sum && q == 0 && r < rows) weight_sum[(from + r) * H + block_head + head()] = sum;
+        if (weight_sum && q == 0 && r < rows)
+          weight_sum[(from + r) * H + block_head + head()] = sum;
       }
     }
     __syncthreads();  // the outputs are there, and the queries are no longer read
@@ -190,8 +193,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   const std::int64_t from = piece.row - first_row, H = size.heads;
   const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
   ByColumn<P> state;
-  state.load(slots, states + piece.context * size.state +
-                        blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
+  state.load(slots,
+             states + piece.context * size.state +
+                 blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
              g, q);
   for (int row = 0; row < rows; row += kRows) {
     Incoming<kBackwardParts, 4> q_rows;
@@ -286,7 +290,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     __syncthreads();
     bound_tile<kKeyParts>(size.bound, tile);
     __syncthreads();
-    if (row + kRows < rows) next.load(kv + block_head, parts * H, H, from, row + kRows, rows, parts);
+    if (row + kRows < rows)
+      next.load(kv + block_head, parts * H, H, from, row + kRows, rows, parts);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       const float* below = at + 8 * kFull;
@@ -352,8 +357,8 @@ void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("query", query_mma_kernel<P>, grid_of(size, p), kThreads,
-                  (kQueryTile + kOutputTile) * sizeof(float), p.pieces, p.first_row, sizes(size), Slots<P>(), q,
-                  scaled, o, weight_sum);
+                  (kQueryTile + kOutputTile) * sizeof(float), p.pieces, p.first_row, sizes(size),
+                  Slots<P>(), q, scaled, o, weight_sum);
   });
 }
 

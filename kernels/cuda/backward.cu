@@ -19,8 +19,8 @@ template <class E>
 void CudaPass<E>::recompute(int layer, const Rows& rows, const E* x) {
   const LayerOffsets& at = s_.at(layer);
   query_half(layer, rows, x, w_.a.data(), true);
-  norm(device_, rows.n(), dim(), s_.epsilon(), w_.a.data(), s_.parameter(at.ff_norm),
-       w_.h2.data(), nullptr);
+  norm(device_, rows.n(), dim(), s_.epsilon(), w_.a.data(), s_.parameter(at.ff_norm), w_.h2.data(),
+       nullptr);
   products_.forward_gelu(rows.n(), dim(), s_.config().ff_dim, w_.h2.data(),
                          s_.operand(at.up_weight), s_.operand(at.up_bias), w_.keep.data(),
                          w_.up.data());
@@ -41,8 +41,8 @@ void CudaPass<E>::layer_backward(int layer, const Rows& rows, const E* x, E* dx)
   products_.backward_weight(n, dim(), ff, w_.h2.data(), w_.d_up.data(), s_.gradient(at.up_weight));
   column_sums(device_, n, ff, w_.d_up.data(), partial);
   add_sums(parts, ff, partial, at.up_bias);
-  products_.backward_input(n, dim(), ff, w_.d_up.data(), s_.operand(at.up_weight),
-                           nullptr, w_.dh.data());
+  products_.backward_input(n, dim(), ff, w_.d_up.data(), s_.operand(at.up_weight), nullptr,
+                           w_.dh.data());
   const NormSums sums{partial, partial + parts * d, partial + 2 * parts * d};
   norm_backward(device_, n, dim(), s_.epsilon(), w_.a.data(), s_.parameter(at.ff_norm),
                 w_.dh.data(), dx, dx, sums);
@@ -51,12 +51,12 @@ void CudaPass<E>::layer_backward(int layer, const Rows& rows, const E* x, E* dx)
   // Query half: a = x + W_o o + b_o.
   add_sums(parts, d, sums.after, at.output_bias);
   products_.backward_weight(n, dim(), dim(), w_.o.data(), dx, s_.gradient(at.output_weight));
-  products_.backward_input(n, dim(), dim(), dx, s_.operand(at.output_weight),
-                           nullptr, w_.d_o.data());
+  products_.backward_input(n, dim(), dim(), dx, s_.operand(at.output_weight), nullptr,
+                           w_.d_o.data());
   query_backward_rows(layer, rows);
   products_.backward_weight(n, dim(), queries, w_.h.data(), w_.dz.data(), s_.gradient(at.query));
-  products_.backward_input(n, dim(), queries, w_.dz.data(), s_.operand(at.query),
-                           nullptr, w_.dh.data());
+  products_.backward_input(n, dim(), queries, w_.dz.data(), s_.operand(at.query), nullptr,
+                           w_.dh.data());
   norm_backward(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.dh.data(),
                 dx, dx, NormSums{partial, nullptr, nullptr});
   add_sums(parts, d, partial, at.attention_norm);
@@ -98,9 +98,8 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
     const std::int64_t n = chunk.n(), first = chunk.chunk->row, parts = sum_parts(n);
     gather_asked(in, rows, chunk);
     recompute(last, chunk, w_.x.data());
-    products_.forward(n, s_.config().ff_dim, dim(), w_.up.data(),
-                                     s_.operand(at.down_weight), s_.operand(at.down_bias),
-                                     w_.a.data(), w_.out.data());
+    products_.forward(n, s_.config().ff_dim, dim(), w_.up.data(), s_.operand(at.down_weight),
+                      s_.operand(at.down_bias), w_.a.data(), w_.out.data());
     cuda::head(device_, head, n, w_.out.data(), w_.log_probs.data(), w_.inverse.data());
     float* out = log_probs + first * 4;
     device_.download(out, w_.log_probs.data(), static_cast<std::size_t>(n) * 4 * sizeof(float));
@@ -150,13 +149,13 @@ void CudaPass<E>::key_backward(int layer, int in) {
     E* dx = dx_.data() + rows.chunk->row * dim();
     norm(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm), w_.h.data(),
          nullptr);
-    products_.forward(n, dim(), keys, w_.h.data(), s_.operand(at.key_value), nullptr,
-                                     nullptr, w_.z.data());
+    products_.forward(n, dim(), keys, w_.h.data(), s_.operand(at.key_value), nullptr, nullptr,
+                      w_.z.data());
     accumulate_backward(device_, s_.attention_, rows.pieces(), w_.z.data(), d_states_.data(),
                         w_.dz.data());
     products_.backward_weight(n, dim(), keys, w_.h.data(), w_.dz.data(), s_.gradient(at.key_value));
-    products_.backward_input(n, dim(), keys, w_.dz.data(), s_.operand(at.key_value),
-                             nullptr, w_.dh.data());
+    products_.backward_input(n, dim(), keys, w_.dz.data(), s_.operand(at.key_value), nullptr,
+                             w_.dh.data());
     norm_backward(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm),
                   w_.dh.data(), dx, dx, NormSums{w_.partial.data(), nullptr, nullptr});
     add_sums(sum_parts(n), dim(), w_.partial.data(), at.attention_norm);

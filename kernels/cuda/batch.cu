@@ -45,7 +45,8 @@ Batch::Batch(Device& device, std::span<const TokenView> sequences, int window,
     context_.push_back(static_cast<std::int32_t>(s.context));
     contexts = std::max(contexts, s.context + 1);
     for (std::int64_t offset = 0; offset < s.length; offset += kPieceRows) {
-      const auto n = static_cast<std::int32_t>(std::min<std::int64_t>(kPieceRows, s.length - offset));
+      const auto n =
+          static_cast<std::int32_t>(std::min<std::int64_t>(kPieceRows, s.length - offset));
       cut.add({rows + offset, rows, s.length, padded + offset, n,
                static_cast<std::int32_t>(s.context), s.circular, 0});
     }

@@ -9,8 +9,8 @@ namespace {
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  throw Error(ErrorKind::kResource, std::string("device cuda: ") + what + " failed: " +
-                                        cudaGetErrorString(status));
+  throw Error(ErrorKind::kResource,
+              std::string("device cuda: ") + what + " failed: " + cudaGetErrorString(status));
 }
 
 std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000); }
@@ -21,15 +21,14 @@ Device::Device(int index) : index_(index) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
-    throw Error(ErrorKind::kResource,
-                std::string("device cuda: no GPU was found (") +
-                    (status == cudaSuccess ? "the driver knows of none" : cudaGetErrorString(status)) +
-                    ")");
+    throw Error(ErrorKind::kResource, std::string("device cuda: no GPU was found (") +
+                                          (status == cudaSuccess ? "the driver knows of none"
+                                                                 : cudaGetErrorString(status)) +
+                                          ")");
   }
   if (index < 0 || index >= count) {
-    throw Error(ErrorKind::kResource, "device cuda:" + std::to_string(index) +
-                                          ": there are " + std::to_string(count) +
-                                          " GPUs, numbered from 0");
+    throw Error(ErrorKind::kResource, "device cuda:" + std::to_string(index) + ": there are " +
+                                          std::to_string(count) + " GPUs, numbered from 0");
   }
   check(cudaSetDevice(index), "choosing the GPU");
   cudaDeviceProp properties;
@@ -89,9 +88,9 @@ void* Device::allocate_pinned(std::size_t bytes) {
       cudaHostAlloc(&memory, std::max<std::size_t>(bytes, 16), cudaHostAllocDefault);
   if (status != cudaSuccess) {
     cudaGetLastError();
-    throw Error(ErrorKind::kResource, "device cuda: " + megabytes(bytes) +
-                                          " MB of the host's memory for copies: " +
-                                          cudaGetErrorString(status));
+    throw Error(ErrorKind::kResource,
+                "device cuda: " + megabytes(bytes) +
+                    " MB of the host's memory for copies: " + cudaGetErrorString(status));
   }
   return memory;
 }

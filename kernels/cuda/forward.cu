@@ -41,9 +41,8 @@ void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
   const std::int64_t n = rows.n(), stride = s_.key_columns();
   norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(s_.at(layer).attention_norm), w_.h.data(),
        nullptr);
-  products_.forward(n, dim(), s_.key_columns(), w_.h.data(),
-                                   s_.operand(s_.at(layer).key_value), nullptr, nullptr,
-                                   w_.z.data());
+  products_.forward(n, dim(), s_.key_columns(), w_.h.data(), s_.operand(s_.at(layer).key_value),
+                    nullptr, nullptr, w_.z.data());
   accumulate(device_, s_.attention_, rows.pieces(), w_.z.data(), stride,
              w_.z.data() + s_.query_columns(), stride, true, w_.partial.data());
   reduce_states(device_, s_.attention_, rows.cut->spans(*rows.chunk), rows.chunk->spans,
@@ -55,12 +54,12 @@ void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bo
   const std::int64_t n = rows.n();
   const LayerOffsets& at = s_.at(layer);
   norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
-  products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query),
-                                   nullptr, nullptr, w_.z.data());
+  products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query), nullptr,
+                    nullptr, w_.z.data());
   query(device_, s_.attention_, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
         kept ? w_.weight.data() : nullptr);
   products_.forward(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
-                          s_.operand(at.output_bias), x, out);
+                    s_.operand(at.output_bias), x, out);
 }
 
 // out = x + W_2 gelu(W_1 norm(x) + b_1) + b_2.
@@ -73,7 +72,7 @@ void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) 
   products_.forward_gelu(n, dim(), ff, w_.h.data(), s_.operand(at.up_weight),
                          s_.operand(at.up_bias), nullptr, w_.up.data());
   products_.forward(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
-                          s_.operand(at.down_bias), x, out);
+                    s_.operand(at.down_bias), x, out);
 }
 
 // --- sweeps

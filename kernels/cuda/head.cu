@@ -170,10 +170,9 @@ void head_gradients(Device& device, const HeadParameters& p, const float* t, flo
                 d_gain);
 }
 
-#define M5_INSTANTIATE(E)                                                                    \
-  template void head<E>(Device&, const HeadParameters&, std::int64_t, const E*, float*,      \
-                        float*);                                                             \
-  template void head_backward<E>(Device&, const HeadParameters&, std::int64_t, const E*,     \
+#define M5_INSTANTIATE(E)                                                                        \
+  template void head<E>(Device&, const HeadParameters&, std::int64_t, const E*, float*, float*); \
+  template void head_backward<E>(Device&, const HeadParameters&, std::int64_t, const E*,         \
                                  const float*, const float*, E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

@@ -20,7 +20,7 @@ struct CudaSetup {
   // The fastest of the algorithms that cuBLASLt proposes for a product, by measurement, in place of
   // the first: then another process may get other bits. Of bf16 alone.
   bool measured_products = false;
-  Backend<float>* host = nullptr;        // threads for the calls back; outlives the sweeps
+  Backend<float>* host = nullptr;  // threads for the calls back; outlives the sweeps
 };
 
 // The symbols: "m5_cuda_" and the name. Both functions may throw Error.

@@ -37,9 +37,8 @@ M5_DEVICE float inverse_root(float square, int dim, float epsilon) {
 }
 
 template <class E, int kLanes, int kLoads, int kRows>
-M5_KERNEL M5_BOUNDS(kThreads, 4)
-    norm_kernel(std::int64_t n, float epsilon, const E* x, const float* gain, E* y,
-                float* inverse) {
+M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, const E* x,
+                                             const float* gain, E* y, float* inverse) {
   constexpr int kDim = kLanes * kEight * kLoads, kStep = kWarp / kLanes;
   const int column = lane() % kLanes * kEight;
   const std::int64_t first =
@@ -188,9 +187,8 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
 // --- any other number of columns: a warp a row, 4 columns a lane at a time
 
 template <class E>
-M5_KERNEL M5_BOUNDS(kThreads, 4)
-    any_norm_kernel(std::int64_t n, int dim, float epsilon, const E* x, const float* gain, E* y,
-                    float* inverse) {
+M5_KERNEL M5_BOUNDS(kThreads, 4) any_norm_kernel(std::int64_t n, int dim, float epsilon, const E* x,
+                                                 const float* gain, E* y, float* inverse) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + warp();
   if (row >= n) return;
   x += row * dim;
@@ -337,9 +335,9 @@ void norm_backward(Device& device, std::int64_t n, int dim, float epsilon, const
                 sums);
 }
 
-#define M5_INSTANTIATE(E)                                                                        \
-  template void norm<E>(Device&, std::int64_t, int, float, const E*, const float*, E*, float*);  \
-  template void norm_backward<E>(Device&, std::int64_t, int, float, const E*, const float*,      \
+#define M5_INSTANTIATE(E)                                                                       \
+  template void norm<E>(Device&, std::int64_t, int, float, const E*, const float*, E*, float*); \
+  template void norm_backward<E>(Device&, std::int64_t, int, float, const E*, const float*,     \
                                  const E*, const E*, E*, const NormSums&);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

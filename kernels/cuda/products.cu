@@ -16,8 +16,8 @@ namespace {
 
 void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw Error(ErrorKind::kResource,
-              std::string("device cuda: cuBLASLt, ") + what + ": " + cublasLtGetStatusString(status));
+  throw Error(ErrorKind::kResource, std::string("device cuda: cuBLASLt, ") + what + ": " +
+                                        cublasLtGetStatusString(status));
 }
 
 template <class E>
@@ -32,8 +32,8 @@ struct Shape {
   std::int64_t lda, ldb, ldd;
   cudaDataType_t operand, result;
   cublasLtEpilogue_t epilogue;
-  bool add;          // beta = 1
-  bool split_sums;   // k is rows: their sum may be split, in a fixed order
+  bool add;         // beta = 1
+  bool split_sums;  // k is rows: their sum may be split, in a fixed order
 };
 
 struct Layout {
@@ -143,14 +143,17 @@ struct Products::Impl {
   Choice fastest(const Shape& s, const std::vector<Choice>& choices, const void* bias,
                  const void* aux) {
     const std::size_t size = 2, result_size = s.result == CUDA_R_32F ? 4 : 2;
-    const auto count = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
+    const auto count = [](std::int64_t a, std::int64_t b) {
+      return static_cast<std::size_t>(a * b);
+    };
     const auto bytes = [&](std::size_t n) {
       Array<unsigned char> array(device, static_cast<std::int64_t>(n), "the choice of a product");
       device.fill(array.data(), 0x3c, n);  // small numbers of bf16
       return array;
     };
     const auto a = bytes(count(s.m, s.k) * size), b = bytes(count(s.k, s.n) * size);
-    auto d = bytes(count(s.m, s.n) * result_size), own_aux = bytes(aux ? count(s.m, s.n) * size : 1);
+    auto d = bytes(count(s.m, s.n) * result_size),
+         own_aux = bytes(aux ? count(s.m, s.n) * size : 1);
     cudaEvent_t begin, end;
     cudaEventCreate(&begin);
     cudaEventCreate(&end);
@@ -282,18 +285,19 @@ template <class E>
 void Products::backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy,
                                float* dw) {
   const char* name = "product_weight";
-  const Shape s{false, true, in, out, n, in, out, in, kType<E>, CUDA_R_32F,
-                CUBLASLT_EPILOGUE_DEFAULT, true, true};
+  const Shape s{
+      false, true, in, out, n, in, out, in, kType<E>, CUDA_R_32F, CUBLASLT_EPILOGUE_DEFAULT,
+      true,  true};
   if (!impl_->run(name, s, false, x, dy, dw, dw, nullptr, nullptr)) no_algorithm(name);
 }
 
-#define M5_INSTANTIATE(E)                                                                          \
-  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,         \
-                                     const E*, E*);                                                \
-  template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,    \
-                                          E*, E*);                                                 \
-  template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*,  \
-                                            E*);                                                   \
+#define M5_INSTANTIATE(E)                                                                         \
+  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,        \
+                                     const E*, E*);                                               \
+  template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,   \
+                                          E*, E*);                                                \
+  template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*, \
+                                            E*);                                                  \
   template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

@@ -91,9 +91,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 
 // A block has kFew columns; kSlices threads each add some of the parts, which are added in order.
 constexpr int kFew = 32, kSlices = 16;
-M5_KERNEL M5_BOUNDS(kFew* kSlices, 1)
-    add_parts_kernel(std::int64_t parts, std::int64_t count, const float* partial, float* sum,
-                     int add) {
+M5_KERNEL M5_BOUNDS(kFew* kSlices, 1) add_parts_kernel(std::int64_t parts, std::int64_t count,
+                                                       const float* partial, float* sum, int add) {
   double* shared = shared_memory<double>();
   const int thread = static_cast<int>(threadIdx.x), slice = thread / kFew;
   const std::int64_t i = std::int64_t{blockIdx.x} * kFew + thread % kFew;
@@ -138,9 +137,7 @@ M5_KERNEL gather_kernel(std::int64_t n, int dim, const std::int64_t* rows, const
   }
 }
 
-unsigned blocks(std::int64_t threads) {
-  return static_cast<unsigned>(ceil_div(threads, kThreads));
-}
+unsigned blocks(std::int64_t threads) { return static_cast<unsigned>(ceil_div(threads, kThreads)); }
 unsigned row_blocks(std::int64_t n) { return static_cast<unsigned>(ceil_div(n, kWarps)); }
 
 }  // namespace
@@ -181,8 +178,7 @@ void add_parts(Device& device, std::int64_t parts, std::int64_t count, const flo
 
 template <class E>
 void convert(Device& device, std::int64_t count, const float* x, E* y) {
-  device.launch("convert", convert_kernel<E>, blocks(ceil_div(count, 4)), kThreads, 0, count,
-                x, y);
+  device.launch("convert", convert_kernel<E>, blocks(ceil_div(count, 4)), kThreads, 0, count, x, y);
 }
 
 template <class E>
@@ -195,13 +191,13 @@ void scatter(Device& device, std::int64_t n, int dim, const std::int64_t* rows, 
   device.launch("gather", gather_kernel<E>, row_blocks(n), kThreads, 0, n, dim, rows, x, y, 1);
 }
 
-#define M5_INSTANTIATE(E)                                                                        \
-  template void gelu<E>(Device&, std::int64_t, int, const E*, const E*, E*, E*);                 \
-  template void gelu_backward<E>(Device&, std::int64_t, const E*, const E*, E*);                 \
-  template void add_bias<E>(Device&, std::int64_t, int, const E*, const E*, E*);                 \
-  template void column_sums<E>(Device&, std::int64_t, int, const E*, float*);                    \
-  template void convert<E>(Device&, std::int64_t, const float*, E*);                             \
-  template void gather<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*);        \
+#define M5_INSTANTIATE(E)                                                                 \
+  template void gelu<E>(Device&, std::int64_t, int, const E*, const E*, E*, E*);          \
+  template void gelu_backward<E>(Device&, std::int64_t, const E*, const E*, E*);          \
+  template void add_bias<E>(Device&, std::int64_t, int, const E*, const E*, E*);          \
+  template void column_sums<E>(Device&, std::int64_t, int, const E*, float*);             \
+  template void convert<E>(Device&, std::int64_t, const float*, E*);                      \
+  template void gather<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*); \
   template void scatter<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

@@ -16,8 +16,8 @@ void norm(Device& device, std::int64_t n, int dim, float epsilon, const E* x, co
           E* y, float* inverse);
 
 // dx_out = dx_in + (d norm / d x)^T dh (dx_in null: 0; they may be the same), and sums over the
-// rows of a part, [parts][dim] each: of the gain's gradient, and, both or none of them, of dx_in and
-// of dx_out.
+// rows of a part, [parts][dim] each: of the gain's gradient, and, both or none of them, of dx_in
+// and of dx_out.
 struct NormSums {
   float* gain = nullptr;
   float* before = nullptr;

@@ -72,9 +72,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 
 // grid: pieces, blocks of 128 columns. A lane has 4 columns of every 8th row.
 template <class E>
-M5_KERNEL M5_BOUNDS(kThreads, 4)
-    convolve_kernel(const Piece* pieces, Convolution conv, const E* x, const float* inverse,
-                    E* out) {
+M5_KERNEL M5_BOUNDS(kThreads, 4) convolve_kernel(const Piece* pieces, Convolution conv, const E* x,
+                                                 const float* inverse, E* out) {
   const Piece& piece = pieces[blockIdx.x];
   const int column = first_column();
   if (column >= conv.dim) return;
@@ -206,14 +205,14 @@ void convolve_backward_weight(Device& device, const Pieces& p, const Convolution
                 conv, x, inverse, dy, partial);
 }
 
-#define M5_INSTANTIATE(E)                                                                          \
-  template void embed<E>(Device&, const Pieces&, int, int, const Token*, const float*,             \
-                         const float*, E*);                                                        \
-  template void one_hot<E>(Device&, const Pieces&, int, const Token*, E*);                         \
-  template void convolve<E>(Device&, const Pieces&, const Convolution&, const E*, const float*,    \
-                            E*);                                                                   \
-  template void convolve_backward<E>(Device&, const Pieces&, const Convolution&, const E*, E*);    \
-  template void convolve_backward_weight<E>(Device&, const Pieces&, const Convolution&, const E*,  \
+#define M5_INSTANTIATE(E)                                                                         \
+  template void embed<E>(Device&, const Pieces&, int, int, const Token*, const float*,            \
+                         const float*, E*);                                                       \
+  template void one_hot<E>(Device&, const Pieces&, int, const Token*, E*);                        \
+  template void convolve<E>(Device&, const Pieces&, const Convolution&, const E*, const float*,   \
+                            E*);                                                                  \
+  template void convolve_backward<E>(Device&, const Pieces&, const Convolution&, const E*, E*);   \
+  template void convolve_backward_weight<E>(Device&, const Pieces&, const Convolution&, const E*, \
                                             const float*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

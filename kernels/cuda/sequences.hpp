@@ -8,7 +8,8 @@
 
 namespace m5::kernels::cuda {
 
-// x[n][d] of the rows of the pieces: bias + the table's rows of the tokens around. table [2w+1][7][d].
+// x[n][d] of the rows of the pieces: bias + the table's rows of the tokens around. table
+// [2w+1][7][d].
 template <class E>
 void embed(Device& device, const Pieces& pieces, int dim, int window, const Token* tokens,
            const float* table, const float* bias, E* x);

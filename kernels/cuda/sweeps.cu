@@ -93,10 +93,10 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
                                        std::to_string(kPieceRows));
   }
   if (attention_.slice_bytes() > device_.shared_bytes()) {
-    throw Error(ErrorKind::kResource,
-                "device cuda: order " + std::to_string(attention_.order) + " needs " +
-                    std::to_string(attention_.slice_bytes()) + " bytes of shared memory, " +
-                    device_.name() + " has " + std::to_string(device_.shared_bytes()));
+    throw Error(ErrorKind::kResource, "device cuda: order " + std::to_string(attention_.order) +
+                                          " needs " + std::to_string(attention_.slice_bytes()) +
+                                          " bytes of shared memory, " + device_.name() + " has " +
+                                          std::to_string(device_.shared_bytes()));
   }
 }
 
@@ -160,7 +160,8 @@ Bytes CudaSweeps<E>::ready_memory() const {
                  count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_);
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
-  bytes.host = count(setup_.chunk_rows * config().dim, sizeof(float) + sizeof(E));  // on their way out
+  bytes.host =
+      count(setup_.chunk_rows * config().dim, sizeof(float) + sizeof(E));  // on their way out
   return bytes;
 }
 
@@ -197,9 +198,9 @@ std::unique_ptr<Pass<float>> CudaSweeps<E>::begin(std::span<const TokenView> bat
   }
   const std::uint64_t needed = pass_memory(size).device, free = device_.free_bytes();
   if (needed > free) {
-    throw Error(ErrorKind::kResource,
-                "device cuda: " + std::to_string(size.rows) + " nt need " + megabytes(needed) +
-                    " MB, " + megabytes(free) + " MB are free on " + device_.name());
+    throw Error(ErrorKind::kResource, "device cuda: " + std::to_string(size.rows) + " nt need " +
+                                          megabytes(needed) + " MB, " + megabytes(free) +
+                                          " MB are free on " + device_.name());
   }
   return std::make_unique<CudaPass<E>>(*this, batch, stages);
 }

@@ -26,24 +26,24 @@ struct Workspace {
   Workspace(Device& device, const CudaSetup& setup);
   static std::uint64_t bytes(const CudaSetup& setup);
 
-  Array<E> x;             // [d] rows that were asked for
-  Array<E> h;             // [d] normed
-  Array<E> z;             // [(4 + dv) H] keys and values, or queries [4 H]
-  Array<E> o;             // [d] attention output
-  Array<E> up;            // [ff] after gelu, or one-hot tokens
-  Array<float> log_probs; // [4]
+  Array<E> x;              // [d] rows that were asked for
+  Array<E> h;              // [d] normed
+  Array<E> z;              // [(4 + dv) H] keys and values, or queries [4 H]
+  Array<E> o;              // [d] attention output
+  Array<E> up;             // [ff] after gelu, or one-hot tokens
+  Array<float> log_probs;  // [4]
   Array<std::int64_t> rows;
-  Array<float> partial;   // of the sums of pieces or parts
+  Array<float> partial;  // of the sums of pieces or parts
   // Training.
-  Array<E> a, h2;          // [d] between attention and feed-forward, and normed
-  Array<E> keep, d_up;     // [ff] before gelu, and its gradient
-  Array<E> out, dx;        // [d] of rows that were asked for: after the layer; gradient
-  Array<E> dh, d_o;        // [d]
-  Array<E> dz;             // [(4 + dv) H] or [4 H]
-  Array<E> du;             // [(dv + 1) H]
-  Array<float> weight;     // [H]
-  Array<float> inverse;    // [1] of final norms
-  Array<float> d_logits;   // [4]
+  Array<E> a, h2;         // [d] between attention and feed-forward, and normed
+  Array<E> keep, d_up;    // [ff] before gelu, and its gradient
+  Array<E> out, dx;       // [d] of rows that were asked for: after the layer; gradient
+  Array<E> dh, d_o;       // [d]
+  Array<E> dz;            // [(4 + dv) H] or [4 H]
+  Array<E> du;            // [(dv + 1) H]
+  Array<float> weight;    // [H]
+  Array<float> inverse;   // [1] of final norms
+  Array<float> d_logits;  // [4]
 
  private:
   // take(array of w, its elements) for all that the setup needs.
@@ -153,8 +153,8 @@ class CudaPass final : public Pass<float> {
   Workspace<E>& w_;
   Products& products_;
   Batch batch_;
-  std::vector<Array<E>> stages_;  // [rows][d]
-  Array<E> spare_;                // where a convolution cannot work in place
+  std::vector<Array<E>> stages_;      // [rows][d]
+  Array<E> spare_;                    // where a convolution cannot work in place
   std::vector<Array<float>> states_;  // [contexts][state], scaled
   Array<double> totals_;              // [contexts][state], while it is summed
   Array<float> inverse_;              // [rows] inverse roots, for convolutions

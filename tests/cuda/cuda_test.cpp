@@ -56,8 +56,9 @@ TEST(CudaMemory, IsWhatIsTold) {
     for (const bool conv : {false, true}) {
       const auto host = make_ref_backend<float>();
       CudaSetup setup;
-      setup.config = config_of(16, 8, 32, 3, 4, 3, conv ? std::vector<LocalConv>{{3, 2}, {}, {5, 1}}
-                                                        : std::vector<LocalConv>{});
+      setup.config =
+          config_of(16, 8, 32, 3, 4, 3,
+                    conv ? std::vector<LocalConv>{{3, 2}, {}, {5, 1}} : std::vector<LocalConv>{});
       setup.options.training = training;
       setup.bf16 = conv;
       setup.chunk_rows = 1024;

@@ -1,91 +1,21 @@
 #include "kernel_checks.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <map>
-#include <random>
-
-#include "kernels/backend.hpp"
-#include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/features.hpp"
+#include "check_arrays.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
-#include "kernels/math/minimax.hpp"
-#include "kernels/math/monomials.hpp"
 
 namespace m5::kernels::cuda {
 namespace {
 
-using Values = std::vector<double>;
-
-// Numbers that are exactly bf16, so that both types compute from the same operands.
-Values random_values(std::int64_t count, unsigned seed, double scale = 1) {
-  std::mt19937_64 random(seed);
-  Values values(static_cast<std::size_t>(count));
-  for (double& v : values) {
-    const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
-    v = static_cast<double>(
-        to_float(from_float<bf16>(static_cast<float>(scale * (2 * uniform - 1)))));
-  }
-  return values;
-}
-
 template <class E>
-Array<E> put(Device& device, const Values& values) {
-  std::vector<E> typed(values.size());
-  std::transform(values.begin(), values.end(), typed.begin(),
-                 [](double v) { return from_float<E>(static_cast<float>(v)); });
-  Array<E> array(device, static_cast<std::int64_t>(values.size()), "a check");
-  device.upload(array.data(), typed.data(), array.bytes());
-  return array;
-}
-
-template <class E>
-Values get(Device& device, const Array<E>& array) {
-  std::vector<E> typed(array.size());
-  device.download(typed.data(), array.data(), array.bytes());
-  Values values(array.size());
-  std::transform(typed.begin(), typed.end(), values.begin(),
-                 [](E v) { return static_cast<double>(to_float(v)); });
-  return values;
-}
-// An array that holds no number yet.
-template <class E>
-Array<E> room(Device& device, std::int64_t count) {
-  return put<E>(device, Values(static_cast<std::size_t>(count), std::nan("")));
-}
-
-double difference(const Values& actual, const Values& expected) {
-  double greatest = 0, worst = 0;
-  for (double e : expected) greatest = std::max(greatest, std::abs(e));
-  if (actual.size() < expected.size()) return INFINITY;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double d = std::abs(actual[i] - expected[i]);
-    if (!(d <= worst)) worst = d;  // NaN stays
-    if (std::isnan(worst)) return worst;
-  }
-  return greatest > 0 ? worst / greatest : worst;
-}
-
-template <class E>
-class Checks {
+class Checks : CheckList<E> {
  public:
-  Checks(Device& device, std::vector<Check>& checks) : device_(device), checks_(checks) {}
+  using CheckList<E>::CheckList;
 
   void all() {
     for (const int d : {8, 136, 64, 128, 256, 512}) rows(d);
     sums();
-    for (const int order : {2, 4, 6, 8}) attention(order, 8, 8);
-    if (kNarrow) {
-      attention(4, 16, 8, true);
-      attention(2, 8, 8, true);
-      attention(4, 8, 3, true);
-    }
-    attention(4, 16, 3);
-    attention(4, 24, 8);
-    attention(2, 8, 11);
-    attention(4, 8, 20);
     for (const int window : {0, 3, 15}) sequences(window, 40);
     sequences(2, 264);
     products(37, 16, 24);
@@ -94,25 +24,22 @@ class Checks {
   }
 
  private:
-  static constexpr bool kNarrow = !std::is_same_v<E, float>;
-  // Of one rounding of a result, and of sums of rounded values.
-  static constexpr double kStored = kNarrow ? 0x1p-8 : 3e-6;
-  static constexpr double kSummed = 3e-6;
-
-  void check(const std::string& name, const Values& actual, const Values& expected,
-             double tolerance) {
-    checks_.push_back({name + (kNarrow ? ", bf16" : ", fp32"), difference(actual, expected),
-                       tolerance});
-  }
-  Array<E> operand(const Values& v) { return put<E>(device_, v); }
-  Array<float> wide(const Values& v) { return put<float>(device_, v); }
+  using CheckList<E>::check;
+  using CheckList<E>::operand;
+  using CheckList<E>::wide;
+  using CheckList<E>::kNarrow;
+  using CheckList<E>::kStored;
+  using CheckList<E>::kSummed;
+  using CheckList<E>::device_;
+  using CheckList<E>::ref_;
 
   void rows(int d) {
     const std::int64_t n = 517;
     const double epsilon = 1e-5;
     const std::string at = " of " + std::to_string(d) + " columns";
-    const Values x = random_values(n * d, 1), gain = random_values(d, 2), dh = random_values(n * d, 3),
-                 dx = random_values(n * d, 4), bias = random_values(d, 5);
+    const Values x = random_values(n * d, 1), gain = random_values(d, 2),
+                 dh = random_values(n * d, 3), dx = random_values(n * d, 4),
+                 bias = random_values(d, 5);
     const auto X = operand(x), DH = operand(dh), DX = operand(dx);
     const auto G = wide(gain);
     const auto eps = static_cast<float>(epsilon);
@@ -155,7 +82,8 @@ class Checks {
       auto Y = room<E>(device_, n * d), K = room<E>(device_, n * d);
       const auto B = operand(bias);
       Values k(x.size());
-      for (std::size_t i = 0; i < x.size(); ++i) k[i] = x[i] + bias[i % static_cast<std::size_t>(d)];
+      for (std::size_t i = 0; i < x.size(); ++i)
+        k[i] = x[i] + bias[i % static_cast<std::size_t>(d)];
       gelu(device_, n, d, X.data(), B.data(), K.data(), Y.data());
       ref_->gelu(0, n * d, k.data(), y.data());
       check("gelu" + at, get(device_, Y), y, kStored);
@@ -246,190 +174,10 @@ class Checks {
     return sums;
   }
 
-  // --- attention: three contexts, one of two sequences, pieces of several lengths
-  struct Sequences {
-    explicit Sequences(bool two_pieces) {
-      if (!two_pieces) lengths = {70, 1, 53, 33};
-    }
-    std::vector<std::int64_t> lengths{700, 1, 530, 33};
-    std::vector<std::int64_t> contexts{0, 1, 1, 2};
-    std::vector<bool> circular{true, false, true, false};
-  };
-
-  void attention(int order, int heads, int value_dim, bool tensor_cores = false) {
-    const std::string at = " of order " + std::to_string(order) + ", " + std::to_string(heads) +
-                           " heads of " + std::to_string(value_dim) +
-                           (tensor_cores ? " on tensor cores" : "");
-    AttentionShape shape;
-    shape.heads = heads;
-    shape.value_dim = value_dim;
-    shape.order = order;
-    shape.bound = 2;
-    shape.polynomial = minimax_exp(order, shape.bound);
-    shape.weights = feature_weights(shape.polynomial);
-    shape.features = static_cast<int>(shape.weights.size());
-    AttentionSize size;
-    size.heads = heads;
-    size.value_dim = value_dim;
-    size.order = order;
-    size.features = shape.features;
-    size.bound = 2;
-    size.tensor_cores = tensor_cores;
-    // The kernels have the features in another order.
-    const auto order_of_features = feature_exponents(order);
-    std::map<std::array<int, 4>, std::size_t> place;
-    const std::vector<Monomial> all = monomials(order);
-    for (std::size_t f = 0; f < all.size(); ++f) place[all[f].exponent] = f;
-
-    const Sequences s(order <= 4);
-    std::vector<std::vector<Token>> tokens;
-    std::vector<TokenView> views;
-    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
-      tokens.emplace_back(static_cast<std::size_t>(s.lengths[i]), kTokenA);
-    }
-    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
-      views.push_back({tokens[i].data(), s.lengths[i], s.circular[i], s.contexts[i]});
-    }
-    // Two chunks, so that a context goes on in the next one.
-    const Batch batch(device_, views, 0, 2 * kPieceRows);
-    const std::int64_t n = batch.rows, H = heads, V = value_dim, C = V + 1;
-    const std::int64_t kv_stride = (4 + V) * H;
-    const Values kv = random_values(n * kv_stride, 11, 2), q = random_values(n * 4 * H, 12, 2),
-                 d_o = random_values(n * V * H, 13);
-    Values z = kv, zq = q;
-    ref_->bound(0, shape, static_cast<int>(n), kv_stride, kv.data(), z.data());
-    ref_->bound(0, shape, static_cast<int>(n), 4 * H, q.data(), zq.data());
-
-    const std::int64_t state = shape.state_size();
-    const auto state_of = [&](std::int64_t context, const Values& from, std::int64_t stride,
-                              const double* u, std::int64_t u_stride, bool unit) {
-      Values sum(static_cast<std::size_t>(state), 0.0), scaled(sum.size());
-      std::int64_t row = 0;
-      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
-        if (s.contexts[i] == context) {
-          ref_->attention_accumulate(0, shape, static_cast<int>(s.lengths[i]),
-                                     from.data() + row * stride, stride, u + row * u_stride,
-                                     u_stride, unit, sum.data());
-        }
-        row += s.lengths[i];
-      }
-      ref_->attention_scale(shape, sum.data(), scaled.data());
-      return scaled;
-    };
-    // [contexts][slices][F][9][8] of the device as [contexts][F][C][H].
-    const auto in_order = [&](const Values& device_states) {
-      Values states(static_cast<std::size_t>(batch.contexts * state));
-      for (std::int64_t x = 0; x < batch.contexts; ++x) {
-        for (std::int64_t f = 0; f < size.features; ++f) {
-          const auto to = static_cast<std::int64_t>(place.at(order_of_features[static_cast<std::size_t>(f)]));
-          for (std::int64_t c = 0; c < C; ++c) {
-            for (std::int64_t h = 0; h < H; ++h) {
-              const std::int64_t b = c == V ? 0 : c / kValues, column = c == V ? kValues : c % kValues;
-              const std::int64_t slice = h / kHeads * size.batches() + b;
-              states[static_cast<std::size_t>(((x * size.features + to) * C + c) * H + h)] =
-                  device_states[static_cast<std::size_t>(
-                      x * size.state() + slice * size.slice() + (f * kColumns + column) * kHeads +
-                      h % kHeads)];
-            }
-          }
-        }
-      }
-      return states;
-    };
-
-    const auto KV = operand(kv), Q = operand(q);
-    const auto DO = operand(d_o);
-    const std::vector<double> weights = state_weights(order, shape.polynomial);
-    Array<double> weights_on_device(device_, size.features, "a check");
-    device_.upload(weights_on_device.data(), weights.data(), weights_on_device.bytes());
-    auto partial = room<float>(device_, most_pieces(2 * kPieceRows) * size.state());
-    Array<double> total(device_, batch.contexts * size.state(), "a check");
-    const auto sum_up = [&](const Array<E>& from, std::int64_t stride, const E* u,
-                            std::int64_t u_stride, bool unit, Array<float>& scaled) {
-      for (const Chunk& c : batch.all.cut.chunks) {
-        const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
-        accumulate(device_, size, pieces, from.data(), stride, u, u_stride, unit, partial.data());
-        reduce_states(device_, size, batch.all.spans(c), c.spans, partial.data(),
-                      weights_on_device.data(), total.data(), scaled.data());
-      }
-    };
-    auto S = room<float>(device_, batch.contexts * size.state());
-    sum_up(KV, kv_stride, KV.data() + 4 * H, kv_stride, true, S);
-    Values states;
-    for (std::int64_t x = 0; x < batch.contexts; ++x) {
-      const Values one = state_of(x, z, kv_stride, z.data() + 4 * H, kv_stride, true);
-      states.insert(states.end(), one.begin(), one.end());
-    }
-    check("accumulate" + at, in_order(get(device_, S)), states, tensor_cores ? 0x1p-9 : kSummed);
-
-    // By sequences, each with the state of its context.
-    Values o(static_cast<std::size_t>(n * V * H)), sum(static_cast<std::size_t>(n * H)),
-        du(static_cast<std::size_t>(n * C * H)), dq(q.size()), d_states(states.size(), 0.0),
-        d_kv(kv.size());
-    const auto by_sequence = [&](auto call) {
-      std::int64_t row = 0;
-      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
-        call(row, static_cast<int>(s.lengths[i]), s.contexts[i] * state);
-        row += s.lengths[i];
-      }
-    };
-    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
-      ref_->attention_query(0, shape, rows, zq.data() + row * 4 * H, 4 * H,
-                            states.data() + at_state, o.data() + row * V * H, sum.data() + row * H);
-      ref_->attention_query_backward(0, shape, rows, zq.data() + row * 4 * H, 4 * H,
-                                     states.data() + at_state, o.data() + row * V * H,
-                                     sum.data() + row * H, d_o.data() + row * V * H,
-                                     du.data() + row * C * H, dq.data() + row * 4 * H,
-                                     d_states.data() + at_state);
-      ref_->bound_backward(0, shape, rows, 4 * H, q.data() + row * 4 * H, dq.data() + row * 4 * H,
-                           dq.data() + row * 4 * H);
-    });
-    for (std::int64_t x = 0; x < batch.contexts; ++x) {
-      Values scaled(static_cast<std::size_t>(state));
-      ref_->attention_scale(shape, d_states.data() + x * state, scaled.data());
-      std::copy(scaled.begin(), scaled.end(), d_states.begin() + x * state);
-    }
-    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
-      const std::int64_t r = row * kv_stride;
-      ref_->attention_accumulate_backward(0, shape, rows, z.data() + r, kv_stride,
-                                          z.data() + r + 4 * H, kv_stride,
-                                          d_states.data() + at_state, d_kv.data() + r,
-                                          d_kv.data() + r + 4 * H);
-      ref_->bound_backward(0, shape, rows, kv_stride, kv.data() + r, d_kv.data() + r,
-                           d_kv.data() + r);
-    });
-
-    auto O = room<E>(device_, n * V * H), DQ = room<E>(device_, n * 4 * H),
-         DU = room<E>(device_, n * C * H), DKV = room<E>(device_, n * kv_stride);
-    auto SUM = room<float>(device_, n * H),
-         DS = room<float>(device_, batch.contexts * size.state());
-    for (const Chunk& c : batch.all.cut.chunks) {
-      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
-      query(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data());
-    }
-    check("query" + at, get(device_, O), o, tensor_cores ? 0x1p-6 : kNarrow ? 0x1p-8 : 1e-5);
-    check("query, weights" + at, get(device_, SUM), sum, tensor_cores ? 0x1p-7 : 1e-5);
-    // The gradient of what was computed, from the rounded output that the kernel is given.
-    for (const Chunk& c : batch.all.cut.chunks) {
-      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
-      query_backward(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data(), DO.data(),
-                     DQ.data(), DU.data());
-    }
-    check("query_backward, du" + at, get(device_, DU), du, kNarrow ? 0x1p-7 : 1e-5);
-    check("query_backward" + at, get(device_, DQ), dq, kNarrow ? 0x1p-5 : 2e-5);
-    sum_up(Q, 4 * H, DU.data(), C * H, false, DS);
-    check("accumulate, du" + at, in_order(get(device_, DS)), d_states, kNarrow ? 0x1p-6 : 2e-5);
-    for (const Chunk& c : batch.all.cut.chunks) {
-      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
-      accumulate_backward(device_, size, pieces, KV.data(), DS.data(), DKV.data());
-    }
-    check("accumulate_backward" + at, get(device_, DKV), d_kv, kNarrow ? 0x1p-5 : 5e-5);
-  }
-
   // --- neighbours
   void sequences(int window, int d) {
-    const std::string at = " of window " + std::to_string(window) + ", " + std::to_string(d) +
-                           " columns";
+    const std::string at =
+        " of window " + std::to_string(window) + ", " + std::to_string(d) + " columns";
     const std::vector<std::int64_t> lengths{600, 3, 41};
     const std::vector<bool> circular{true, true, false};
     std::mt19937 random(21);
@@ -489,8 +237,8 @@ class Checks {
     check("one_hot" + at, get(device_, D), d_table, 1e-5);
 
     for (const auto& [width, dilation] : {std::pair{3, 1}, std::pair{9, 5}}) {
-      const std::string name = at + ", width " + std::to_string(width) + ", dilation " +
-                               std::to_string(dilation);
+      const std::string name =
+          at + ", width " + std::to_string(width) + ", dilation " + std::to_string(dilation);
       const Values weight = random_values(width * d, 27);
       const auto W = wide(weight);
       const std::int64_t halo = std::int64_t{width - 1} / 2 * dilation;
@@ -526,14 +274,15 @@ class Checks {
       check("convolve_backward" + name, get(device_, Y), dh, kStored);
       convolve_backward_weight(device_, pieces, conv, X.data(), R.data(), DX.data(),
                                partial.data());
-      add_parts(device_, pieces.count, std::int64_t{width} * d, partial.data(), total.data(), false);
+      add_parts(device_, pieces.count, std::int64_t{width} * d, partial.data(), total.data(),
+                false);
       check("convolve_backward, weight" + name, get(device_, total), d_weight, 1e-5);
     }
   }
 
   void products(int n, int in, int out) {
-    const std::string at = " of " + std::to_string(n) + " rows, " + std::to_string(in) + " to " +
-                           std::to_string(out);
+    const std::string at =
+        " of " + std::to_string(n) + " rows, " + std::to_string(in) + " to " + std::to_string(out);
     const Values x = random_values(n * in, 31), w = random_values(out * in, 32),
                  bias = random_values(out, 33), add = random_values(n * out, 34),
                  dy = random_values(n * out, 35), kept = random_values(n * in, 36, 2);
@@ -564,15 +313,14 @@ class Checks {
     for (const bool keep : {false, true}) {
       auto P = room<E>(device_, n * out);
       auto G = room<E>(device_, n * out);
-      products.forward_gelu(n, in, out, X.data(), W.data(), B.data(),
-                            keep ? P.data() : nullptr, G.data());
+      products.forward_gelu(n, in, out, X.data(), W.data(), B.data(), keep ? P.data() : nullptr,
+                            G.data());
       check("product, gelu" + at, get(device_, G), activated, kNarrow ? 0x1p-7 : 1e-5);
       if (keep) check("product, gelu's input" + at, get(device_, P), plain, tolerance);
     }
     ref_->linear_backward_input(0, *linear, n, dy.data(), dx.data(), false);
     auto DX = room<E>(device_, n * in);
-    products.backward_input(n, in, out, DY.data(), W.data(), nullptr,
-                            DX.data());
+    products.backward_input(n, in, out, DY.data(), W.data(), nullptr, DX.data());
     check("product backward" + at, get(device_, DX), dx, tolerance);
     ref_->gelu_backward(0, n * in, kept.data(), dx.data(), dx.data());
     products.backward_input(n, in, out, DY.data(), W.data(), K.data(), DX.data());
@@ -583,10 +331,6 @@ class Checks {
     products.backward_weight(n, in, out, X.data(), DY.data(), DW.data());
     check("product of weights" + at, get(device_, DW), dw, 5e-6);
   }
-
-  Device& device_;
-  std::vector<Check>& checks_;
-  const std::unique_ptr<Backend<double>> ref_ = make_ref_backend<double>();
 };
 
 }  // namespace
@@ -595,6 +339,7 @@ std::vector<Check> kernel_checks(Device& device) {
   std::vector<Check> checks;
   Checks<float>(device, checks).all();
   Checks<bf16>(device, checks).all();
+  attention_checks(device, checks);
   return checks;
 }
 

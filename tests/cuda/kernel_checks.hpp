@@ -10,5 +10,7 @@
 namespace m5::kernels::cuda {
 
 std::vector<Check> kernel_checks(Device& device);
+// Those of the attention among them.
+void attention_checks(Device& device, std::vector<Check>& checks);
 
 }  // namespace m5::kernels::cuda

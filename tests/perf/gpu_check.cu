@@ -47,7 +47,8 @@ void report(const char* what, const std::vector<Check>& checks) {
   std::printf("%-8s %zu of %zu checks passed", what, checks.size() - static_cast<std::size_t>(bad),
               checks.size());
   for (const Check* w : worst) {
-    if (w) std::printf("; nearest its bound: %s %.2g of %.2g", w->name.c_str(), w->error, w->tolerance);
+    if (w)
+      std::printf("; nearest its bound: %s %.2g of %.2g", w->name.c_str(), w->error, w->tolerance);
   }
   std::printf("  [%.1f s]\n", seconds());
   std::fflush(stdout);
@@ -143,7 +144,8 @@ struct Operations {
 Operations operations(const ModelConfig& c, double asked) {
   const double d = c.dim, attention = 2.0 * c.features() * 9 * c.heads;
   const double ff = 4.0 * d * c.ff_dim;
-  const double query = 2 * d * 4 * c.heads + 2 * d * d + ff + attention, key = 2 * d * 12 * c.heads + attention;
+  const double query = 2 * d * 4 * c.heads + 2 * d * d + ff + attention,
+               key = 2 * d * 12 * c.heads + attention;
   const double query_back = 3 * (2 * d * 4 * c.heads + 2 * d * d) + 2.5 * ff + 3 * attention,
                key_back = 3 * 2 * d * 12 * c.heads + 2 * attention;
   const double L = c.layers;
@@ -222,14 +224,13 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
           };
           const double time = best_of(length > 1000000 ? 2 : 4, once);
           const PassSize size{length, 1, 1, training ? preset.config.layers : 1};
-          const double bytes = static_cast<double>(sweeps.ready_memory().device +
-                                                   sweeps.pass_memory(size).device);
-          const double floor = (training ? work.training : work.forward) *
-                               static_cast<double>(length) / rate;
+          const double bytes =
+              static_cast<double>(sweeps.ready_memory().device + sweeps.pass_memory(size).device);
+          const double floor =
+              (training ? work.training : work.forward) * static_cast<double>(length) / rate;
           std::printf("%-6s %9lld %-8s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
-                      static_cast<long long>(length), training ? "training" : "forward",
-                      time * 1e3, static_cast<double>(length) / time / 1e6, 100 * floor / time,
-                      bytes / 1e9);
+                      static_cast<long long>(length), training ? "training" : "forward", time * 1e3,
+                      static_cast<double>(length) / time / 1e6, 100 * floor / time, bytes / 1e9);
           sweeps.device().profile(true);
           once();
           const auto kernels = sweeps.device().report();
@@ -303,9 +304,10 @@ int run(int argc, char** argv) {
   const auto host = make_ref_backend<float>();
   Device device(0);
   const double rate = cublas_rate(device), copy = copy_rate(device);
-  std::printf("%s: cuBLAS bf16 8192^3 %.0f TFLOP/s, copy %.2f TB/s, chunks of %lld rows  [%.1f s]\n",
-              device.name().c_str(), rate / 1e12, copy / 1e12, static_cast<long long>(chunk_rows),
-              seconds());
+  std::printf(
+      "%s: cuBLAS bf16 8192^3 %.0f TFLOP/s, copy %.2f TB/s, chunks of %lld rows  [%.1f s]\n",
+      device.name().c_str(), rate / 1e12, copy / 1e12, static_cast<long long>(chunk_rows),
+      seconds());
   if (!only_times) {
     report("kernels", kernel_checks(device));
     passes(20);

@@ -10,7 +10,8 @@ struct Products::Impl {
   Device& device;
 };
 
-Products::Products(Device& device, std::int64_t, bool) : impl_(std::make_unique<Impl>(Impl{device})) {}
+Products::Products(Device& device, std::int64_t, bool)
+    : impl_(std::make_unique<Impl>(Impl{device})) {}
 Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return 0; }
 
@@ -64,13 +65,13 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   }
 }
 
-#define M5_INSTANTIATE(E)                                                                          \
-  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,         \
-                                     const E*, E*);                                                \
-  template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,    \
-                                          E*, E*);                                                 \
-  template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*,  \
-                                            E*);                                                   \
+#define M5_INSTANTIATE(E)                                                                         \
+  template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,        \
+                                     const E*, E*);                                               \
+  template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,   \
+                                          E*, E*);                                                \
+  template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*, \
+                                            E*);                                                  \
   template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

@@ -1,0 +1,228 @@
+#include <array>
+#include <map>
+
+#include "check_arrays.hpp"
+#include "kernel_checks.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/features.hpp"
+#include "kernels/math/minimax.hpp"
+#include "kernels/math/monomials.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+template <class E>
+class AttentionChecks : CheckList<E> {
+ public:
+  using CheckList<E>::CheckList;
+
+  void all() {
+    for (const int order : {2, 4, 6, 8}) attention(order, 8, 8);
+    if (kNarrow) {
+      attention(4, 16, 8, true);
+      attention(2, 8, 8, true);
+      attention(4, 8, 3, true);
+    }
+    attention(4, 16, 3);
+    attention(4, 24, 8);
+    attention(2, 8, 11);
+    attention(4, 8, 20);
+  }
+
+ private:
+  using CheckList<E>::check;
+  using CheckList<E>::operand;
+  using CheckList<E>::kNarrow;
+  using CheckList<E>::kSummed;
+  using CheckList<E>::device_;
+  using CheckList<E>::ref_;
+
+  // --- attention: three contexts, one of two sequences, pieces of several lengths
+  struct Sequences {
+    explicit Sequences(bool two_pieces) {
+      if (!two_pieces) lengths = {70, 1, 53, 33};
+    }
+    std::vector<std::int64_t> lengths{700, 1, 530, 33};
+    std::vector<std::int64_t> contexts{0, 1, 1, 2};
+    std::vector<bool> circular{true, false, true, false};
+  };
+
+  void attention(int order, int heads, int value_dim, bool tensor_cores = false) {
+    const std::string at = " of order " + std::to_string(order) + ", " + std::to_string(heads) +
+                           " heads of " + std::to_string(value_dim) +
+                           (tensor_cores ? " on tensor cores" : "");
+    AttentionShape shape;
+    shape.heads = heads;
+    shape.value_dim = value_dim;
+    shape.order = order;
+    shape.bound = 2;
+    shape.polynomial = minimax_exp(order, shape.bound);
+    shape.weights = feature_weights(shape.polynomial);
+    shape.features = static_cast<int>(shape.weights.size());
+    AttentionSize size;
+    size.heads = heads;
+    size.value_dim = value_dim;
+    size.order = order;
+    size.features = shape.features;
+    size.bound = 2;
+    size.tensor_cores = tensor_cores;
+    // The kernels have the features in another order.
+    const auto order_of_features = feature_exponents(order);
+    std::map<std::array<int, 4>, std::size_t> place;
+    const std::vector<Monomial> all = monomials(order);
+    for (std::size_t f = 0; f < all.size(); ++f) place[all[f].exponent] = f;
+
+    const Sequences s(order <= 4);
+    std::vector<std::vector<Token>> tokens;
+    std::vector<TokenView> views;
+    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+      tokens.emplace_back(static_cast<std::size_t>(s.lengths[i]), kTokenA);
+    }
+    for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+      views.push_back({tokens[i].data(), s.lengths[i], s.circular[i], s.contexts[i]});
+    }
+    // Two chunks, so that a context goes on in the next one.
+    const Batch batch(device_, views, 0, 2 * kPieceRows);
+    const std::int64_t n = batch.rows, H = heads, V = value_dim, C = V + 1;
+    const std::int64_t kv_stride = (4 + V) * H;
+    const Values kv = random_values(n * kv_stride, 11, 2), q = random_values(n * 4 * H, 12, 2),
+                 d_o = random_values(n * V * H, 13);
+    Values z = kv, zq = q;
+    ref_->bound(0, shape, static_cast<int>(n), kv_stride, kv.data(), z.data());
+    ref_->bound(0, shape, static_cast<int>(n), 4 * H, q.data(), zq.data());
+
+    const std::int64_t state = shape.state_size();
+    const auto state_of = [&](std::int64_t context, const Values& from, std::int64_t stride,
+                              const double* u, std::int64_t u_stride, bool unit) {
+      Values sum(static_cast<std::size_t>(state), 0.0), scaled(sum.size());
+      std::int64_t row = 0;
+      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+        if (s.contexts[i] == context) {
+          ref_->attention_accumulate(0, shape, static_cast<int>(s.lengths[i]),
+                                     from.data() + row * stride, stride, u + row * u_stride,
+                                     u_stride, unit, sum.data());
+        }
+        row += s.lengths[i];
+      }
+      ref_->attention_scale(shape, sum.data(), scaled.data());
+      return scaled;
+    };
+    // [contexts][slices][F][9][8] of the device as [contexts][F][C][H].
+    const auto in_order = [&](const Values& device_states) {
+      Values states(static_cast<std::size_t>(batch.contexts * state));
+      for (std::int64_t x = 0; x < batch.contexts; ++x) {
+        for (std::int64_t f = 0; f < size.features; ++f) {
+          const auto to =
+              static_cast<std::int64_t>(place.at(order_of_features[static_cast<std::size_t>(f)]));
+          for (std::int64_t c = 0; c < C; ++c) {
+            for (std::int64_t h = 0; h < H; ++h) {
+              const std::int64_t b = c == V ? 0 : c / kValues,
+                                 column = c == V ? kValues : c % kValues;
+              const std::int64_t slice = h / kHeads * size.batches() + b;
+              states[static_cast<std::size_t>(((x * size.features + to) * C + c) * H + h)] =
+                  device_states[static_cast<std::size_t>(x * size.state() + slice * size.slice() +
+                                                         (f * kColumns + column) * kHeads +
+                                                         h % kHeads)];
+            }
+          }
+        }
+      }
+      return states;
+    };
+
+    const auto KV = operand(kv), Q = operand(q);
+    const auto DO = operand(d_o);
+    const std::vector<double> weights = state_weights(order, shape.polynomial);
+    Array<double> weights_on_device(device_, size.features, "a check");
+    device_.upload(weights_on_device.data(), weights.data(), weights_on_device.bytes());
+    auto partial = room<float>(device_, most_pieces(2 * kPieceRows) * size.state());
+    Array<double> total(device_, batch.contexts * size.state(), "a check");
+    const auto sum_up = [&](const Array<E>& from, std::int64_t stride, const E* u,
+                            std::int64_t u_stride, bool unit, Array<float>& scaled) {
+      for (const Chunk& c : batch.all.cut.chunks) {
+        const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+        accumulate(device_, size, pieces, from.data(), stride, u, u_stride, unit, partial.data());
+        reduce_states(device_, size, batch.all.spans(c), c.spans, partial.data(),
+                      weights_on_device.data(), total.data(), scaled.data());
+      }
+    };
+    auto S = room<float>(device_, batch.contexts * size.state());
+    sum_up(KV, kv_stride, KV.data() + 4 * H, kv_stride, true, S);
+    Values states;
+    for (std::int64_t x = 0; x < batch.contexts; ++x) {
+      const Values one = state_of(x, z, kv_stride, z.data() + 4 * H, kv_stride, true);
+      states.insert(states.end(), one.begin(), one.end());
+    }
+    check("accumulate" + at, in_order(get(device_, S)), states, tensor_cores ? 0x1p-9 : kSummed);
+
+    // By sequences, each with the state of its context.
+    Values o(static_cast<std::size_t>(n * V * H)), sum(static_cast<std::size_t>(n * H)),
+        du(static_cast<std::size_t>(n * C * H)), dq(q.size()), d_states(states.size(), 0.0),
+        d_kv(kv.size());
+    const auto by_sequence = [&](auto call) {
+      std::int64_t row = 0;
+      for (std::size_t i = 0; i < s.lengths.size(); ++i) {
+        call(row, static_cast<int>(s.lengths[i]), s.contexts[i] * state);
+        row += s.lengths[i];
+      }
+    };
+    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
+      ref_->attention_query(0, shape, rows, zq.data() + row * 4 * H, 4 * H,
+                            states.data() + at_state, o.data() + row * V * H, sum.data() + row * H);
+      ref_->attention_query_backward(
+          0, shape, rows, zq.data() + row * 4 * H, 4 * H, states.data() + at_state,
+          o.data() + row * V * H, sum.data() + row * H, d_o.data() + row * V * H,
+          du.data() + row * C * H, dq.data() + row * 4 * H, d_states.data() + at_state);
+      ref_->bound_backward(0, shape, rows, 4 * H, q.data() + row * 4 * H, dq.data() + row * 4 * H,
+                           dq.data() + row * 4 * H);
+    });
+    for (std::int64_t x = 0; x < batch.contexts; ++x) {
+      Values scaled(static_cast<std::size_t>(state));
+      ref_->attention_scale(shape, d_states.data() + x * state, scaled.data());
+      std::copy(scaled.begin(), scaled.end(), d_states.begin() + x * state);
+    }
+    by_sequence([&](std::int64_t row, int rows, std::int64_t at_state) {
+      const std::int64_t r = row * kv_stride;
+      ref_->attention_accumulate_backward(
+          0, shape, rows, z.data() + r, kv_stride, z.data() + r + 4 * H, kv_stride,
+          d_states.data() + at_state, d_kv.data() + r, d_kv.data() + r + 4 * H);
+      ref_->bound_backward(0, shape, rows, kv_stride, kv.data() + r, d_kv.data() + r,
+                           d_kv.data() + r);
+    });
+
+    auto O = room<E>(device_, n * V * H), DQ = room<E>(device_, n * 4 * H),
+         DU = room<E>(device_, n * C * H), DKV = room<E>(device_, n * kv_stride);
+    auto SUM = room<float>(device_, n * H),
+         DS = room<float>(device_, batch.contexts * size.state());
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      query(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data());
+    }
+    check("query" + at, get(device_, O), o, tensor_cores ? 0x1p-6 : kNarrow ? 0x1p-8 : 1e-5);
+    check("query, weights" + at, get(device_, SUM), sum, tensor_cores ? 0x1p-7 : 1e-5);
+    // The gradient of what was computed, from the rounded output that the kernel is given.
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      query_backward(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data(), DO.data(),
+                     DQ.data(), DU.data());
+    }
+    check("query_backward, du" + at, get(device_, DU), du, kNarrow ? 0x1p-7 : 1e-5);
+    check("query_backward" + at, get(device_, DQ), dq, kNarrow ? 0x1p-5 : 2e-5);
+    sum_up(Q, 4 * H, DU.data(), C * H, false, DS);
+    check("accumulate, du" + at, in_order(get(device_, DS)), d_states, kNarrow ? 0x1p-6 : 2e-5);
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
+      accumulate_backward(device_, size, pieces, KV.data(), DS.data(), DKV.data());
+    }
+    check("accumulate_backward" + at, get(device_, DKV), d_kv, kNarrow ? 0x1p-5 : 5e-5);
+  }
+};
+
+}  // namespace
+
+void attention_checks(Device& device, std::vector<Check>& checks) {
+  AttentionChecks<float>(device, checks).all();
+  AttentionChecks<bf16>(device, checks).all();
+}
+
+}  // namespace m5::kernels::cuda

@@ -1,0 +1,92 @@
+// Arrays of numbers on a device, and how far two are apart: for the checks of kernels.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "kernels/backend.hpp"
+#include "kernels/cuda/device.hpp"
+
+namespace m5::kernels::cuda {
+
+using Values = std::vector<double>;
+
+// Numbers that are exactly bf16, so that both types compute from the same operands.
+inline Values random_values(std::int64_t count, unsigned seed, double scale = 1) {
+  std::mt19937_64 random(seed);
+  Values values(static_cast<std::size_t>(count));
+  for (double& v : values) {
+    const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
+    v = static_cast<double>(
+        to_float(from_float<bf16>(static_cast<float>(scale * (2 * uniform - 1)))));
+  }
+  return values;
+}
+
+template <class E>
+Array<E> put(Device& device, const Values& values) {
+  std::vector<E> typed(values.size());
+  std::transform(values.begin(), values.end(), typed.begin(),
+                 [](double v) { return from_float<E>(static_cast<float>(v)); });
+  Array<E> array(device, static_cast<std::int64_t>(values.size()), "a check");
+  device.upload(array.data(), typed.data(), array.bytes());
+  return array;
+}
+
+template <class E>
+Values get(Device& device, const Array<E>& array) {
+  std::vector<E> typed(array.size());
+  device.download(typed.data(), array.data(), array.bytes());
+  Values values(array.size());
+  std::transform(typed.begin(), typed.end(), values.begin(),
+                 [](E v) { return static_cast<double>(to_float(v)); });
+  return values;
+}
+// An array that holds no number yet.
+template <class E>
+Array<E> room(Device& device, std::int64_t count) {
+  return put<E>(device, Values(static_cast<std::size_t>(count), std::nan("")));
+}
+
+inline double difference(const Values& actual, const Values& expected) {
+  double greatest = 0, worst = 0;
+  for (double e : expected) greatest = std::max(greatest, std::abs(e));
+  if (actual.size() < expected.size()) return INFINITY;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = std::abs(actual[i] - expected[i]);
+    if (!(d <= worst)) worst = d;  // NaN stays
+    if (std::isnan(worst)) return worst;
+  }
+  return greatest > 0 ? worst / greatest : worst;
+}
+
+// What the checks of one type have in common.
+template <class E>
+class CheckList {
+ public:
+  CheckList(Device& device, std::vector<Check>& checks) : device_(device), checks_(checks) {}
+
+ protected:
+  static constexpr bool kNarrow = !std::is_same_v<E, float>;
+  // Of one rounding of a result, and of sums of rounded values.
+  static constexpr double kStored = kNarrow ? 0x1p-8 : 3e-6;
+  static constexpr double kSummed = 3e-6;
+
+  void check(const std::string& name, const Values& actual, const Values& expected,
+             double tolerance) {
+    checks_.push_back(
+        {name + (kNarrow ? ", bf16" : ", fp32"), difference(actual, expected), tolerance});
+  }
+  Array<E> operand(const Values& v) { return put<E>(device_, v); }
+  Array<float> wide(const Values& v) { return put<float>(device_, v); }
+
+  Device& device_;
+  std::vector<Check>& checks_;
+  const std::unique_ptr<Backend<double>> ref_ = make_ref_backend<double>();
+};
+
+}  // namespace m5::kernels::cuda
