@@ -28,8 +28,8 @@ class Device {
 
 // Throws Error(kUsage) for a name that is none, Error(kResource) where the device is missing.
 std::unique_ptr<Device> make_device(const DeviceOptions& options);
-// "auto": "cuda" where there is a GPU that can be used, else "cpu", said in one line. Any other name
-// as it is.
+// "auto": "cuda" where there is a GPU that can be used, else "cpu", said in one line. Any other
+// name as it is.
 std::string resolve_device(const std::string& name);
 // Whether a name is "cuda" or "cuda:N".
 bool names_cuda(const std::string& name);
