@@ -9,6 +9,10 @@
 #include "pass_checks.hpp"
 
 namespace m5::kernels::cuda {
+
+// For the names of tests.
+static void PrintTo(const PassCase& c, std::ostream* out) { *out << c.name; }
+
 namespace {
 
 std::unique_ptr<Sweeps<float>> make(const CudaSetup& setup) {
