@@ -37,15 +37,15 @@ std::string library_path() {
       if (exists(path)) return path;
     }
   }
-  return kFile;
+  return {};
 }
 
 const cuda::Library& library() {
   static const cuda::Library loaded = [] {
-    const std::string path = library_path();
+    const std::string found = library_path(), path = found.empty() ? kFile : found;
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
-      if (path == kFile) {
+      if (found.empty()) {
         missing(std::string(kFile) + " is not installed (builds with M5_CUDA=ON have it)");
       }
       missing(std::string("the library cannot be loaded: ") + dlerror());
@@ -111,6 +111,8 @@ class Gpu final : public Device {
 };
 
 }  // namespace
+
+std::string cuda_library() { return library_path(); }
 
 std::string cuda_device_name(const std::string& name) {
   const int index = device_index(name);

@@ -18,6 +18,7 @@
 #include "base/text.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cpu/simd.hpp"
+#include "kernels/cuda_device.hpp"
 #include "m5/config.hpp"
 #include "m5/error.hpp"
 #include "m5/version.hpp"
@@ -58,7 +59,8 @@ void print_version() {
   std::printf("Using htslib %s\n", hts_version());
   std::printf("Using oneDNN %d.%d.%d\n", dnnl->major, dnnl->minor, dnnl->patch);
   std::printf("SIMD: %s\n", simd.c_str());
-  std::printf("CUDA: not built\n");
+  const std::string cuda = m5::kernels::cuda_library();
+  std::printf("CUDA: %s\n", cuda.empty() ? "libm5_cuda.so is not installed" : cuda.c_str());
   std::printf("Model format: %d\n", m5::kModelFormatVersion);
 }
 

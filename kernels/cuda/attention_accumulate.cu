@@ -101,13 +101,13 @@ M5_DEVICE void stage(const Operands<E>& o, std::int64_t first_row, int row, int 
   __pipeline_commit();
 }
 
-// grid: pieces, slices, groups of kWarps groups of features.
+// grid: slices, pieces, groups of kWarps groups of features.
 template <int P, class E>
 M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
     accumulate_kernel(const Piece* pieces, std::int64_t first_row, Operands<E> o, float* partial) {
   float* tiles = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
-  const int rows = piece.rows, slice = static_cast<int>(blockIdx.y);
+  const Piece& piece = pieces[blockIdx.y];
+  const int rows = piece.rows, slice = static_cast<int>(blockIdx.x);
   const std::int64_t from = piece.row - first_row;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
   const int group = static_cast<int>(blockIdx.z) * kWarps<P> + thread / kWarp;
@@ -135,8 +135,8 @@ M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
     add_rows<P, 0>(group, tile + row_lane * kParts * kHeads + head, sum);
   }
 
-  const std::int64_t slices = gridDim.y;
-  float* out = partial + (blockIdx.x * slices + slice) * (kFeatures<P> * kColumns * kHeads) + head;
+  const std::int64_t slices = gridDim.x;
+  float* out = partial + (blockIdx.y * slices + slice) * (kFeatures<P> * kColumns * kHeads) + head;
 #pragma unroll
   for (int i = 0; i < kGroup<P>; ++i) {
     const int f = group * kGroup<P> + i;
@@ -190,7 +190,7 @@ M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
 template <int P, class E>
 void launch_accumulate(Device& device, const AttentionSize& size, const Pieces& p,
                        const Operands<E>& operands, float* partial) {
-  const dim3 grid(static_cast<unsigned>(p.count), static_cast<unsigned>(size.slices()),
+  const dim3 grid(static_cast<unsigned>(size.slices()), static_cast<unsigned>(p.count),
                   static_cast<unsigned>(ceil_div(kGroups<P>, kWarps<P>)));
   device.launch("accumulate", accumulate_kernel<P, E>, grid, kWarps<P> * kWarp,
                 2 * kTile * sizeof(float), p.pieces, p.first_row, operands, partial);

@@ -76,17 +76,17 @@ struct Incoming {
   }
 };
 
-// grid: pieces, blocks of 8 heads.
+// grid: blocks of 8 heads, pieces: what the blocks of a piece read and write shares cache lines.
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2) accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row,
                                                        Operands o, Slots<P> slots, float* partial) {
   constexpr int kReps = kRepresentatives<P>, kTiles = (kReps + 1) / 2;
   unsigned* tile = shared_memory<unsigned>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, rotation = g % 4;
   const std::int64_t from = piece.row - first_row;
-  o.z += from * o.z_stride + std::int64_t{blockIdx.y} * kHeads;
-  o.u += from * o.u_stride + std::int64_t{blockIdx.y} * kHeads;
+  o.z += from * o.z_stride + std::int64_t{blockIdx.x} * kHeads;
+  o.u += from * o.u_stride + std::int64_t{blockIdx.x} * kHeads;
 
   float sum[kTiles][4] = {};
   Incoming next;
@@ -118,9 +118,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 2) accumulate_mma_kernel(const Piece* pieces, std:
     }
   }
 
-  const std::int64_t slices = gridDim.y;
+  const std::int64_t slices = gridDim.x;
   float* out =
-      partial + (blockIdx.x * slices + blockIdx.y) * (kFeatures<P> * kColumns * kHeads) + head();
+      partial + (blockIdx.y * slices + blockIdx.x) * (kFeatures<P> * kColumns * kHeads) + head();
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
@@ -136,7 +136,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2) accumulate_mma_kernel(const Piece* pieces, std:
 template <int P>
 void launch(Device& device, const AttentionSize& size, const Pieces& p, const Operands& operands,
             float* partial) {
-  const dim3 grid(static_cast<unsigned>(p.count), static_cast<unsigned>(size.heads / kHeads));
+  const dim3 grid(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(p.count));
   device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, kTile * sizeof(unsigned),
                 p.pieces, p.first_row, operands, Slots<P>(), partial);
 }

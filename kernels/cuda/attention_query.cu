@@ -167,7 +167,7 @@ M5_DEVICE void load_slice(const Sizes& size, const float* states, int context, i
                           float* slice) {
   const int floats = size.features * kColumns * kHeads;
   const float* from =
-      states + context * size.state + (std::int64_t{blockIdx.y} * size.batches + batch) * floats;
+      states + context * size.state + (std::int64_t{blockIdx.x} * size.batches + batch) * floats;
   __syncthreads();  // nobody reads the one before
   for (int e = static_cast<int>(threadIdx.x) * 4; e < floats; e += kThreads * 4) {
     *reinterpret_cast<Four<float>*>(slice + e) = *reinterpret_cast<const Four<float>*>(from + e);
@@ -175,7 +175,7 @@ M5_DEVICE void load_slice(const Sizes& size, const float* states, int context, i
   __syncthreads();
 }
 
-// --- kernels. grid: pieces, blocks of 8 heads.
+// --- kernels. grid: blocks of 8 heads, pieces.
 
 template <class E>
 M5_KERNEL M5_BOUNDS(kThreads, 4)
@@ -183,9 +183,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
                  const float* states, E* o, float* weight_sum) {
   constexpr int R = 4;
   float* slice = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int head_lane = static_cast<int>(threadIdx.x) % kHeads;
-  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.y} * kHeads + head_lane;
+  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.x} * kHeads + head_lane;
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
     const Rows<R> rows(piece, first_row, tile);
     float z[R][4], scale[R];
@@ -219,9 +219,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
                           E* dq, E* du) {
   constexpr int R = 4;
   float* slice = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int head_lane = static_cast<int>(threadIdx.x) % kHeads;
-  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.y} * kHeads + head_lane;
+  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.x} * kHeads + head_lane;
   const int V = size.value_dim;
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
     const Rows<R> rows(piece, first_row, tile);
@@ -267,9 +267,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
                                const float* d_states, E* d_kv) {
   constexpr int R = 2;
   float* slice = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int head_lane = static_cast<int>(threadIdx.x) % kHeads;
-  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.y} * kHeads + head_lane;
+  const std::int64_t H = size.heads, head = std::int64_t{blockIdx.x} * kHeads + head_lane;
   const int V = size.value_dim;
   const std::int64_t stride = (4 + V) * H;
   for (int tile = 0; tile < piece.rows; tile += R * kRowLanes) {
@@ -310,7 +310,7 @@ Sizes sizes(const AttentionSize& s) {
 }
 
 dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
-  return dim3(static_cast<unsigned>(pieces.count), static_cast<unsigned>(size.heads / kHeads));
+  return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
 }
 
 }  // namespace

@@ -99,6 +99,8 @@ M5_DEVICE void pair_fragment(const unsigned (&m)[kRepresentatives<P>], int t, un
   a[3] = seconds(of(4 * t + 2), of(4 * t + 3));
 }
 
+// grids: blocks of 8 heads, pieces.
+
 // --- u = phi(q) S, o = u / u_dv. Shared memory: pairs of queries g, g + 8 of 16 rows, [pairs][4][8
 // heads], and a tile of outputs.
 constexpr int kPairs = kRows / 2, kPairStride = 4 * kHeads + 1;
@@ -113,12 +115,12 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   constexpr int kFull = kStride<kValues>;
   unsigned* tile = shared_memory<unsigned>();
   float* outputs = shared_memory<float>() + kQueryTile;
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
   const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
   const float* slice = states + piece.context * size.state +
-                       blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
+                       blockIdx.x * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
   ByFeature<P> state;
   state.load(slots, slice, g, q);
   // The sum of weights: column 0 of another product its high part, column 1 the low one.
@@ -188,14 +190,14 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
   constexpr int kFull = kStride<kBackwardParts>;
   float* tile = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, V = size.value_dim;
   const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
   ByColumn<P> state;
   state.load(slots,
              states + piece.context * size.state +
-                 blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
+                 blockIdx.x * std::int64_t{kFeatures<P> * kColumns * kHeads} + head(),
              g, q);
   for (int row = 0; row < rows; row += kRows) {
     Incoming<kBackwardParts, 4> q_rows;
@@ -272,12 +274,12 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
   constexpr int kSteps = ByFeature<P>::kSteps, kFull = kStride<kKeyParts>;
   float* tile = shared_memory<float>();
-  const Piece& piece = pieces[blockIdx.x];
+  const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, parts = 4 + size.value_dim;
   const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.y} * kHeads;
+  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
   const float* slice = d_states + piece.context * size.state +
-                       blockIdx.y * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
+                       blockIdx.x * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
   ByFeature<P> by_feature;
   by_feature.load(slots, slice, g, q);
   ByColumn<P> by_column;
@@ -341,7 +343,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
 
 Sizes sizes(const AttentionSize& s) { return {s.heads, s.state(), s.value_dim, s.bound}; }
 dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
-  return dim3(static_cast<unsigned>(pieces.count), static_cast<unsigned>(size.heads / kHeads));
+  return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
 }
 
 template <class Launch>
