@@ -23,7 +23,7 @@ if [ ! -e "$root.complete" ]; then
 fi
 check "libraries of aarch64" [ -e "$root.complete" ]
 configure() {
-  cmake -S "$SOURCE" -B "$build" -G Ninja -DCMAKE_TOOLCHAIN_FILE="$SOURCE/share/cmake/aarch64.cmake" \
+  cmake -S "$SOURCE" -B "$build" -G Ninja -DM5_CUDA=OFF -DCMAKE_TOOLCHAIN_FILE="$SOURCE/share/cmake/aarch64.cmake" \
     -DM5_SYSROOT="$root" -DCMAKE_BUILD_TYPE=Release -DM5_WERROR=ON -DM5_TESTS=ON
 }
 check "configure" configure
