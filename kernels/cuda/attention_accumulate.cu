@@ -154,32 +154,38 @@ M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
   }
 }
 
-// grid: elements of a state, spans. kSlices threads each add some of an element's pieces, which are
-// added in order.
-constexpr int kElements = 32, kSlices = 8;
+// grid: elements of a state, spans. kSlices threads load the pieces of an element, the first adds
+// them: one after the other, so that a sum does not know where chunks begin.
+constexpr int kElements = 32, kSlices = 8, kEach = 8;
 M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
     reduce_kernel(const Span* spans, std::int64_t state, int features, const float* partial,
                   const double* weights, double* total, float* scaled) {
-  double* shared = shared_memory<double>();
+  float* shared = shared_memory<float>();  // [kSlices * kEach][kElements]
   const int thread = static_cast<int>(threadIdx.x), slice = thread / kElements;
-  const std::int64_t element = std::int64_t{blockIdx.x} * kElements + thread % kElements;
+  const int column = thread % kElements;
+  const std::int64_t element = std::int64_t{blockIdx.x} * kElements + column;
   const Span span = spans[blockIdx.y];
-  const int each = (span.end_piece - span.first_piece + kSlices - 1) / kSlices;
-  const int first = span.first_piece + slice * each;
-  const int end = first + each < span.end_piece ? first + each : span.end_piece;
-  double sum = 0;
-  if (element < state) {
-#pragma unroll 8
-    for (std::int64_t p = first; p < end; ++p) {
-      sum += static_cast<double>(partial[p * state + element]);
-    }
-  }
-  shared[thread] = sum;
-  __syncthreads();
-  if (slice > 0 || element >= state) return;
   const std::int64_t at = span.context * state + element;
-  sum = span.begins ? 0.0 : total[at];
-  for (int s = 0; s < kSlices; ++s) sum += shared[s * kElements + thread];
+  const bool adds = slice == 0 && element < state;
+  double sum = adds && !span.begins ? total[at] : 0.0;
+  for (int first = span.first_piece; first < span.end_piece; first += kSlices * kEach) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int p = first + slice * kEach + i;
+      const bool there = p < span.end_piece && element < state;
+      shared[(slice * kEach + i) * kElements + column] =
+          there ? partial[std::int64_t{p} * state + element] : 0.0f;
+    }
+    __syncthreads();
+    if (adds) {
+      const int left = span.end_piece - first;
+      for (int i = 0; i < kSlices * kEach && i < left; ++i) {
+        sum += static_cast<double>(shared[i * kElements + column]);
+      }
+    }
+    __syncthreads();
+  }
+  if (!adds) return;
   total[at] = sum;
   if (span.ends) {
     const auto f = static_cast<int>(element / (kColumns * kHeads) % features);
@@ -231,8 +237,8 @@ void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
     const dim3 grid(static_cast<unsigned>(ceil_div(size.state(), kElements)),
                     static_cast<unsigned>(n));
     device.launch("reduce_states", reduce_kernel, grid, kElements * kSlices,
-                  kElements * kSlices * sizeof(double), spans + at, size.state(), size.features,
-                  partial, weights, total, scaled);
+                  kSlices * kEach * kElements * sizeof(float), spans + at, size.state(),
+                  size.features, partial, weights, total, scaled);
   }
 }
 
