@@ -33,7 +33,7 @@ std::string library_path() {
   if (named && *named) return named;
   for (const std::string& folder : own_folders()) {
     for (const char* way : {"", "/../lib", "/" M5_LIB_FROM_BIN}) {
-      const std::string path = folder + way + "/" + kFile;
+      std::string path = folder + way + "/" + kFile;
       if (exists(path)) return path;
     }
   }

@@ -65,6 +65,7 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   }
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types
 #define M5_INSTANTIATE(E)                                                                         \
   template void Products::forward<E>(std::int64_t, int, int, const E*, const E*, const E*,        \
                                      const E*, E*);                                               \
@@ -76,5 +77,6 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)
 #undef M5_INSTANTIATE
+// NOLINTEND(bugprone-macro-parentheses)
 
 }  // namespace m5::kernels::cuda

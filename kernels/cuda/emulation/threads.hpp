@@ -38,6 +38,7 @@ void warp_barrier();
 #define blockDim (::m5::kernels::cuda::emulation::block_size)
 #define gridDim (::m5::kernels::cuda::emulation::grid_size)
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's own names
 inline void __syncthreads() { m5::kernels::cuda::emulation::block_barrier(); }
 inline void __syncwarp() { m5::kernels::cuda::emulation::warp_barrier(); }
 
@@ -59,6 +60,7 @@ inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t byte
 }
 inline void __pipeline_commit() {}
 inline void __pipeline_wait_prior(std::size_t) {}
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace m5::kernels::cuda {
 template <class T>
