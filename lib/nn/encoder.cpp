@@ -288,10 +288,13 @@ ObjectiveResult Encoder<T>::memory_gradient(Batch batch, const Objective& object
 
 template <class T>
 kernels::Bytes Encoder<T>::ready_memory() const {
-  kernels::Bytes bytes = impl_->sweeps->ready_memory();
-  bytes.host += static_cast<std::uint64_t>(impl_->host.workers()) *
-                MemoryMix<T>::work_bytes(impl_->config.memory, block_rows(), impl_->training);
-  return bytes;
+  return impl_->sweeps->ready_memory();
+}
+
+template <class T>
+std::uint64_t Encoder<T>::mix_memory() const {
+  return static_cast<std::uint64_t>(impl_->host.workers()) *
+         MemoryMix<T>::work_bytes(impl_->config.memory, block_rows(), impl_->training);
 }
 
 template <class T>

@@ -192,7 +192,7 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
     encoder.keep_every(k);
     const std::int64_t bytes =
         static_cast<std::int64_t>(
-            encoder.ready_memory().host +
+            encoder.ready_memory().host + encoder.mix_memory() +
             encoder.pass_memory(largest.rows, largest.contexts, largest.contexts).host) +
         rest;
     if (k == 1 || bytes < least.bytes) least = {k, bytes};

@@ -3,7 +3,8 @@
 # before it is taken; and what happens when an allocation fails.
 . "$(dirname "$0")/harness.sh"
 
-# With a model of some size: a tiny one is lost in the program itself.
+# With a model of some size: a tiny one is lost in the program itself. Its genome memory is left out where
+# all must be foreseen within a tenth: what a genome repeats is not known before it is counted.
 export M5_MODEL=$SOURCE/share/models/m5-nano.safetensors
 repeated() {  # COUNT LENGTH: records
   sequence "$2" 7 >.bases
@@ -37,22 +38,22 @@ if "$M5" score --verbosity 4 --dry-run - <<<$'>x\nACGT' >.out 2>.err &&
     for options in "-@ 2 --context file" "-@ 2 --residual bf16" "-@ 1 --block-rows 128" \
       "-@ 16 --block-rows 2048" "-@ 2 --precision bf16"; do
       # shellcheck disable=SC2086
-      foreseen "score $shape $options" score -k 1 $options -o o.bg $shape.fa
+      foreseen "score $shape $options" score --memory off -k 1 $options -o o.bg $shape.fa
     done
-    foreseen "score $shape, both strands" score -k 1 --strand both -O tsv -o o.tsv $shape.fa
+    foreseen "score $shape, both strands" score --memory off -k 1 --strand both -O tsv -o o.tsv $shape.fa
     foreseen "embed $shape" embed -@ 2 -o o.npy $shape.fa
     foreseen "embed $shape, bases" embed -@ 2 --per base -o o.npz $shape.fa
   done
   foreseen "embed, windows" embed --per window --window 100 -o o.npy 1x60000.fa
   foreseen "embed, layers" embed --layer 0,1,2,4 --pool std --per window --window 50 -o o.npy 1x60000.fa
   # (Their rows are made when the model has done: of one record the two are not there together.)
-  bounded "score, windows" score -k 1 --per window --window 50 --step 1 -o o.tsv 1x60000.fa
-  foreseen "score, windows of many" score -k 1 --per window --window 50 --step 5 -o o.tsv 2000x60.fa
-  foreseen "score, npz" score -k 1 -o o.npz 1x60000.fa
+  bounded "score, windows" score --memory off -k 1 --per window --window 50 --step 1 -o o.tsv 1x60000.fa
+  foreseen "score, windows of many" score --memory off -k 1 --per window --window 50 --step 5 -o o.tsv 2000x60.fa
+  foreseen "score, npz" score --memory off -k 1 -o o.npz 1x60000.fa
   awk 'BEGIN { for (i = 0; i < 400; ++i) print "r0\t" i * 140 "\t" i * 140 + 10 }' >flank.bed
-  foreseen "score, flanks" score -k 1 --flank 1k -R flank.bed -o o.bg 1x60000.fa
-  foreseen "bench loss, short records" bench loss -@ 2 --lengths whole -o o.txt 2000x60.fa
-  foreseen "bench loss" bench loss --lengths 1k,whole -o o.txt 1x60000.fa
+  foreseen "score, flanks" score --memory off -k 1 --flank 1k -R flank.bed -o o.bg 1x60000.fa
+  foreseen "bench loss, short records" bench loss --memory off -@ 2 --lengths whole -o o.txt 2000x60.fa
+  foreseen "bench loss" bench loss --memory off --lengths 1k,whole -o o.txt 1x60000.fa
   for batch in "2k 512" "64k 64k"; do
     rm -f t.safetensors
     # shellcheck disable=SC2086
@@ -63,8 +64,8 @@ if "$M5" score --verbosity 4 --dry-run - <<<$'>x\nACGT' >.out 2>.err &&
   # A genome memory: its tables are bounded as if no context came twice.
   bounded "train, genome memory" train -@ 2 --init "$M5_MODEL" --memory on --learn memory --steps 1 \
     --segment-length 512 --batch-tokens 1k -o memory.safetensors 1x60000.fa
-  for options in "-@ 2" "-@ 2 --context file" "-@ 4 --block-rows 512"; do
-    for shape in 2000x60 1x60000; do
+  for options in "-@ 2" "-@ 2 --context file" "-@ 4 --block-rows 512" "-@ 16 --block-rows 2048"; do
+    for shape in 2000x60 1x60000 15x3000; do
       # shellcheck disable=SC2086
       bounded "score $shape $options, genome memory" score -m memory.safetensors -k 1 $options -o o.bg \
         $shape.fa
