@@ -6,18 +6,18 @@ for tests.
 """
 
 import ctypes
-import hashlib
-import json
 import math
 import os
-import struct
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+import model_file
+from monomials import monomials, padded
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-HEADS, DV, D, EPS = 16, 8, 128, 1e-5
+HEADS, D, EPS = 16, 128, 1e-5
 _libs = {}
 
 
@@ -35,29 +35,21 @@ def call(name, x, *args):
 
 
 I64 = ctypes.c_longlong
-PAD = {2: 16, 4: 72, 6: 216}
-
-
-def monomials(p):
-    all_ = [(0, -1, 0, (0, 0, 0, 0))]
-    begin = 0
-    for d in range(1, p + 1):
-        end = len(all_)
-        for par in range(begin, end):
-            for v in range(0 if all_[par][0] == 0 else all_[par][2], 4):
-                e = list(all_[par][3]); e[v] += 1
-                all_.append((d, par, v, tuple(e)))
-        begin = end
-    return all_
 
 
 def weights(p, coefficients):
-    w = [coefficients[m[0]] * math.factorial(m[0]) / math.prod(math.factorial(k) for k in m[3]) for m in monomials(p)]
-    return torch.tensor(w + [0.0] * (PAD[p] - len(w)))
+    """c_|e| |e|! / e! of the monomials, e their exponents; zeros behind them."""
+    exponents, w = [], []
+    for degree, parent, variable in monomials(p):
+        e = list(exponents[parent]) if degree else [0] * 4
+        e[variable] += degree > 0
+        exponents.append(e)
+        w.append(coefficients[degree] * math.factorial(degree) / math.prod(map(math.factorial, e)))
+    return torch.tensor(w + [0.0] * (padded(p) - len(w)))
 
 
 def minimax(p, R):
-    """Least relative error on [-R, R], by least squares with repeated reweighting (near enough for trials)."""
+    """Least relative error on [-R, R], by least squares at Chebyshev nodes (near enough for trials)."""
     x = np.cos(np.pi * (np.arange(2000) + .5) / 2000) * R
     v = np.vander(x, p + 1, increasing=True) / np.exp(x)[:, None]
     return np.linalg.lstsq(v, np.ones(len(x)), rcond=None)[0].tolist()
@@ -69,12 +61,22 @@ def bmm32(a, b):
     return torch.bmm(a.float(), b.float())
 
 
+def of_chunks(state, chunks):
+    """What each chunk reads of its segment: [B, H, FP, 16] -> [B chunks H, FP, 16]."""
+    return state[:, None].expand(-1, chunks, -1, -1, -1).flatten(0, 2)
+
+
+def of_segments(parts, B):
+    """The sum of what the chunks of a segment have: [B chunks H, FP, 16] -> [B, H, FP, 16]."""
+    return parts.view(B, -1, HEADS, *parts.shape[1:]).sum(1)
+
+
 class Attention(torch.autograd.Function):
     """zq, zk [rows, 4H], v [rows, 8H] bf16 -> o [rows, 8H] bf16."""
 
     @staticmethod
     def forward(ctx, zq, zk, v, w, N, T, R, p, off, norm, eps):
-        rows, H, FP = zq.shape[0], HEADS, PAD[p]
+        rows, H, FP = zq.shape[0], HEADS, padded(p)
         C, B = rows // T, rows // N
         new = lambda *s, t=torch.bfloat16: torch.empty(*s, dtype=t, device=zq.device)
         assert zq.is_contiguous() and zk.is_contiguous() and v.is_contiguous()
@@ -82,40 +84,37 @@ class Attention(torch.autograd.Function):
         call(f"k_phi_fwd_{p}", zk, zk, 4 * H, phik, I64(rows), T, H, R)
         call(f"k_phi_fwd_{p}", zq, zq, 4 * H, phiq, I64(rows), T, H, R)
         call("k_pack", v, v, 8 * H, v1, I64(rows), T, H)
-        S = bmm32(phik, v1).view(B, N // T, H, FP, 16).sum(1) / N          # [B,H,FP,16] of means
+        S = of_segments(bmm32(phik, v1), B) / N                            # [B,H,FP,16] of means
         scaled = (S * w[:, None]).bfloat16()
-        each = scaled.view(B, 1, H, FP, 16).expand(B, N // T, H, FP, 16).reshape(C * H, FP, 16)
-        u = bmm32(phiq.transpose(1, 2), each)                              # [C H, T, 16]
+        u = bmm32(phiq.transpose(1, 2), of_chunks(scaled, N // T))                              # [C H, T, 16]
         mean = (scaled[:, :, 0, :8].float() / scaled[:, :, 0, 8:9].float()).contiguous() if off else None
         o = new(rows, 8 * H)
         call("k_finish", u, u, mean, o, I64(rows), T, H, I64(N), int(norm), eps)
-        ctx.save_for_backward(zq, zk, phik, phiq, v1, S, scaled, u, mean, w)
+        ctx.save_for_backward(zq, zk, phik, phiq, v1, scaled, u, mean, w)
         ctx.sizes = (N, T, R, p, norm, eps)
         return o
 
     @staticmethod
     def backward(ctx, do):
-        zq, zk, phik, phiq, v1, S, scaled, u, mean, w = ctx.saved_tensors
+        zq, zk, phik, phiq, v1, scaled, u, mean, w = ctx.saved_tensors
         N, T, R, p, norm, eps = ctx.sizes
-        rows, H, FP = zq.shape[0], HEADS, PAD[p]
+        rows, H, FP = zq.shape[0], HEADS, padded(p)
         C, B = rows // T, rows // N
         new = lambda *s, t=torch.bfloat16: torch.empty(*s, dtype=t, device=zq.device)
         do = do.contiguous()
         du = new(C * H, T, 16)
         g = new(C * H, T, 8, t=torch.float32) if mean is not None else None
         call("k_finish_bwd", u, u, mean, do, du, g, I64(rows), T, H, I64(N), int(norm), eps)
-        dS = bmm32(phiq, du).view(B, N // T, H, FP, 16).sum(1)             # of the scaled state
+        dS = of_segments(bmm32(phiq, du), B)                               # of the scaled state
         if g is not None:
             G = g.view(B, N // T, H, T, 8).sum((1, 3))                     # [B,H,8]
             s0 = scaled[:, :, 0].float()
             dS[:, :, 0, :8] -= G / s0[..., 8:9]
             dS[:, :, 0, 8] += (G * s0[..., :8]).sum(-1) / s0[..., 8] ** 2
-        each = scaled.view(B, 1, H, FP, 16).expand(B, N // T, H, FP, 16).reshape(C * H, FP, 16)
-        dphi = torch.bmm(each, du.transpose(1, 2))                         # [C H, FP, T]
+        dphi = torch.bmm(of_chunks(scaled, N // T), du.transpose(1, 2))                         # [C H, FP, T]
         dzq = torch.empty_like(zq)
         call(f"k_phi_bwd_{p}", zq, zq, 4 * H, dphi, dzq, I64(rows), T, H, R)
-        dSk = (dS * (w / N)[:, None]).bfloat16()
-        each = dSk.view(B, 1, H, FP, 16).expand(B, N // T, H, FP, 16).reshape(C * H, FP, 16)
+        each = of_chunks((dS * (w / N)[:, None]).bfloat16(), N // T)
         torch.bmm(each, v1.transpose(1, 2), out=dphi)
         dzk = torch.empty_like(zk)
         call(f"k_phi_bwd_{p}", zk, zk, 4 * H, dphi, dzk, I64(rows), T, H, R)
@@ -227,50 +226,27 @@ class Model:
 
     def save(self, path, config, provenance):
         """config: the JSON text of a preset."""
-        own = {k: v.detach().float().cpu() for k, v in self.P.items()}
+        own = {k: v.detach().float().cpu().numpy() for k, v in self.P.items()}
         names = ["embedding.weight", "embedding.bias"]
         for l in range(self.layers):
             names += [f"layers.{l}.{n}" for n in (
                 "conv.norm", "conv.weight", "attention.key_value", "attention.norm", "attention.query",
                 "attention.output.weight", "attention.output.bias", "feed_forward.norm", "feed_forward.up.weight",
                 "feed_forward.up.bias", "feed_forward.down.weight", "feed_forward.down.bias")]
-        header, data = {}, b""
+        tensors = {}
         for name in names + ["final_norm", "head.weight", "head.bias"]:
             if name.endswith("key_value"):
-                t = torch.cat([own[name[:-9] + "key"], own[name[:-9] + "value"]])
+                tensors[name] = np.concatenate([own[name[:-9] + "key"], own[name[:-9] + "value"]])
             else:
-                t = own[name]
-            t = t.view(31, 7, D) if name == "embedding.weight" else t
-            raw = t.contiguous().numpy().astype("<f4").tobytes()
-            header[name] = {"dtype": "F32", "shape": list(t.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-            data += raw
-        meta = {"m5_format_version": "1", "m5_config": config, "m5_provenance": json.dumps(provenance),
-                "m5_tensor_sha256": hashlib.sha256(data).hexdigest()}
-        text = "".join(f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(meta.items()))
-        meta["m5_metadata_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        head = json.dumps({"__metadata__": meta, **header}).encode()
-        head += b" " * (-len(head) % 8)
-        with open(path, "wb") as file:
-            file.write(struct.pack("<Q", len(head)) + head + data)
+                tensors[name] = own[name]
+        tensors["embedding.weight"] = tensors["embedding.weight"].reshape(31, 7, D)
+        model_file.write(path, config, provenance, tensors)
 
-    def load(self, tensors):
-        H = HEADS
+    def load(self, path):
+        tensors = model_file.read(path)[1]
         with torch.no_grad():
             for k, v in self.P.items():
-                if k.endswith("attention.key"): t = tensors[k[:-3] + "key_value"][:4 * H]
-                elif k.endswith("attention.value"): t = tensors[k[:-5] + "key_value"][4 * H:]
+                if k.endswith("attention.key"): t = tensors[k[:-3] + "key_value"][:4 * HEADS]
+                elif k.endswith("attention.value"): t = tensors[k[:-5] + "key_value"][4 * HEADS:]
                 else: t = tensors[k]
-                v.copy_(t.reshape(v.shape).to(v.device))
-
-
-def read_file(path):
-    """Config and tensors of a model file."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        data = file.read()
-    config = json.loads(header.pop("__metadata__")["m5_config"])
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        tensors[name] = torch.from_numpy(np.frombuffer(data[begin:end], "<f4").reshape(entry["shape"]).copy())
-    return config, tensors
+                v.copy_(torch.from_numpy(t.reshape(v.shape)))

@@ -15,16 +15,20 @@ def monomials(p):
     return found
 
 
+def padded(p):
+    """Their number, up to a multiple of 8."""
+    return (len(monomials(p)) + 7) // 8 * 8
+
+
 def write(out, p):
     found = monomials(p)
-    padded = (len(found) + 7) // 8 * 8
     parents = max(parent for _, parent, _ in found)
-    out.write(f"#define PHI{p}_FP {padded}  // {len(found)} monomials\n")
+    out.write(f"#define PHI{p}_FP {padded(p)}  // {len(found)} monomials\n")
     value = "const float m{f} = m{parent} * z{variable};"
     out.write(f"#define PHI{p}_FORWARD(STORE) const float m0 = 1.f; STORE(0, m0) \\\n")
     for f, (_, parent, variable) in enumerate(found[1:], 1):
         out.write("  " + value.format(f=f, parent=parent, variable=variable) + f" STORE({f}, m{f}) \\\n")
-    out.write("  " + " ".join(f"STORE({f}, 0.f)" for f in range(len(found), padded)) + "\n")
+    out.write("  " + " ".join(f"STORE({f}, 0.f)" for f in range(len(found), padded(p))) + "\n")
     out.write(f"#define PHI{p}_PARENTS const float m0 = 1.f; \\\n")
     for f, (_, parent, variable) in enumerate(found[1:parents + 1], 1):
         out.write("  " + value.format(f=f, parent=parent, variable=variable) + " \\\n")

@@ -129,7 +129,7 @@ class Muon:
 @torch.no_grad()
 def evaluate(model, data, N):
     """Bits of every 7th base, hidden, in all whole segments of N."""
-    tot = n = hit = 0
+    tot = n = 0
     for s, length in zip(data.start, data.len):
         count = length // N
         if count == 0: continue
@@ -138,8 +138,8 @@ def evaluate(model, data, N):
         flat = t.view(-1); tgt = flat[rows].long(); flat[rows] = 5
         lp = F.log_softmax(model.logits(t, rows), 1)
         ok = tgt < 4
-        tot += -(lp.gather(1, tgt.clamp(max=3)[:, None])[:, 0] * ok).sum().item(); n += ok.sum().item(); hit += ((lp.argmax(1) == tgt) & ok).sum().item()
-    return tot / n / math.log(2), hit / n
+        tot += -(lp.gather(1, tgt.clamp(max=3)[:, None])[:, 0] * ok).sum().item(); n += ok.sum().item()
+    return tot / n / math.log(2)
 
 
 def run(o, data, evals, out):
@@ -149,7 +149,7 @@ def run(o, data, evals, out):
     model = M.Model(DEV, p=int(o["p"]), R=o["R"], off=int(o["off"]), norm=int(o["norm"]), blind=int(o["blind"]), seed=int(o["seed"]),
                     coefficients=config["coefficients"] if (o["p"], o["R"]) == (config["order"], config["bound"]) else None)
     if o["init"]:
-        model.load(M.read_file(o["init"])[1])
+        model.load(o["init"])
     opt = Muon(model, o)
     segs, ats = [int(x) for x in str(o["seg"]).split(",")], [float(x) for x in str(o["at"]).split(",")]
     batches = [int(x) for x in str(o["batches"] or o["batch"]).split(",")]
@@ -185,13 +185,13 @@ def run(o, data, evals, out):
             recent = []
             if o["seconds"] > 30 and time.time() - saved > 50:
                 saved = time.time(); model.save(f"{out}/{o['name']}.part.safetensors", text, {})
-        elif len(recent) > 8: recent[-8].cpu() if DEV == "cuda" and step % 8 == 0 else None
+        elif len(recent) > 8 and step % 8 == 0: recent[-8].cpu()  # no more than 8 steps ahead of the GPU
     stop.set()
     if DEV == "cuda": torch.cuda.synchronize()
     took = time.time() - t0
     if not (o["off"] or o["norm"] or o["blind"] or o["p"] != config["order"] or o["R"] != config["bound"]):
         model.save(f"{out}/{o['name']}.safetensors", text, {"trainer": "share/training/train.py", "nt": str(done), **{k: str(v) for k, v in o.items()}})
-    res = {f"bits{N}": evaluate(model, evals, N)[0] for N in (4096, 131072) if any(evals.len >= N)}
+    res = {f"bits{N}": evaluate(model, evals, N) for N in (4096, 131072) if any(evals.len >= N)}
     log(result=o["name"], step=step, nt=done, seconds=took, rate=done / took, memory=torch.cuda.max_memory_allocated() / 1e9 if DEV == "cuda" else 0., at=time.time() - T0, **res)
 
 
@@ -211,4 +211,7 @@ def main():
         try: run(o, data, evals, out)
         except Exception as e: log(failed=o["name"], error=repr(e)[:500])
         if DEV == "cuda": torch.cuda.empty_cache()
-main()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,14 +5,16 @@ monomials, rows in chunks so that the monomials fit a cache, activations recompu
 One linear sequence at a time.
 """
 
-import json
 import math
-import struct
+import os
+import sys
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../share/training"))
+import model_file  # noqa: E402
 
 BASES = 4
 TYPES = 6  # A C G T N MASK; PAD embeds to zero
@@ -21,17 +23,8 @@ KEY_DIM = 4
 
 def read_model(path):
     """Config and tensors of a model file."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        data = file.read()
-    config = json.loads(header.pop("__metadata__")["m5_config"])
-    tensors = {}
-    for name, entry in header.items():
-        assert entry["dtype"] == "F32", name
-        begin, end = entry["data_offsets"]
-        values = np.frombuffer(data[begin:end], np.float32).reshape(entry["shape"])
-        tensors[name] = torch.from_numpy(values.copy())
-    return config, tensors
+    config, tensors = model_file.read(path)
+    return config, {name: torch.from_numpy(values) for name, values in tensors.items()}
 
 
 class Monomials:
