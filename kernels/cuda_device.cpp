@@ -69,11 +69,8 @@ const cuda::Library& library() {
 
 int device_index(const std::string& name) {
   if (name == "cuda") return 0;
-  const char* begin = name.data() + 5;
-  const char* end = name.data() + name.size();
-  int index = 0;
-  const auto [stop, error] = std::from_chars(begin, end, index);
-  if (begin == end || stop != end || error != std::errc() || index < 0) {
+  int index = 0;  // names_cuda: digits follow
+  if (std::from_chars(name.data() + 5, name.data() + name.size(), index).ec != std::errc()) {
     throw Error(ErrorKind::kUsage,
                 "device '" + name + "' is not known: cuda:N numbers the GPUs from 0");
   }

@@ -31,7 +31,10 @@ class Host final : public Device {
 
 }  // namespace
 
-bool names_cuda(const std::string& name) { return name == "cuda" || name.starts_with("cuda:"); }
+bool names_cuda(const std::string& name) {
+  return name == "cuda" || (name.starts_with("cuda:") && name.size() > 5 &&
+                            name.find_first_not_of("0123456789", 5) == std::string::npos);
+}
 
 std::string resolve_device(const std::string& name) {
   if (name != "auto") return name;

@@ -31,7 +31,7 @@ std::unique_ptr<Device> make_device(const DeviceOptions& options);
 // "auto": "cuda" where there is a GPU that can be used, else "cpu", said in one line. Any other
 // name as it is.
 std::string resolve_device(const std::string& name);
-// Whether a name is "cuda" or "cuda:N".
+// Whether a name is "cuda" or "cuda:N", N a number.
 bool names_cuda(const std::string& name);
 
 }  // namespace m5::kernels

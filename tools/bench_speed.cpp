@@ -202,9 +202,12 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
     encoder.set_parameters(model.parameters.data());
     OperationTimes times;
     const auto timed_host = make_timed_backend(device->host(), times);
-    Encoder<float> timed(*timed_host, kernels::make_tiled_sweeps(*timed_host, model.config, options,
-                                                                 session.block_rows));
-    timed.set_parameters(model.parameters.data());
+    std::optional<Encoder<float>> timed;
+    if (settings.breakdown) {
+      timed.emplace(*timed_host, kernels::make_tiled_sweeps(*timed_host, model.config, options,
+                                                            session.block_rows));
+      timed->set_parameters(model.parameters.data());
+    }
     for (const std::int64_t length : settings.lengths) {
       log_detail(mode + ", " + with_commas(length) + " nt, threads: " + std::to_string(threads));
       require_more_memory(
@@ -229,8 +232,8 @@ void measure(const Settings& settings, const Model& model, int threads, BenchRep
                              {"peak_gflops", nullptr},
                              {"share_of_peak", nullptr},
                              {"peak_rss_bytes", peak_rss_bytes()}});
-      if (settings.breakdown) {
-        break_down(make_task(timed), times,
+      if (timed) {
+        break_down(make_task(*timed), times,
                    {{"tokens", length}, {"threads", threads}, {"mode", mode}}, report.more[0].rows);
       }
     }

@@ -49,9 +49,7 @@ void add_device(CLI::App& app, CommonOptions& options) {
       ->check(CLI::IsMember({"cpu", "cuda", "auto", "ref"}) |
               CLI::Validator(
                   [](std::string& text) {
-                    const bool gpu = text.starts_with("cuda:") && text.size() > 5 &&
-                                     text.find_first_not_of("0123456789", 5) == std::string::npos;
-                    return gpu ? std::string() : "'" + text + "' is no device";
+                    return kernels::names_cuda(text) ? "" : "'" + text + "' is no device";
                   },
                   "cuda:N"));
   app.add_option(

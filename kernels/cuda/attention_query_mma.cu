@@ -63,6 +63,22 @@ struct ByColumn {
   }
 };
 
+// dm of two tokens, the gradient of their monomials: a, the gradients of what they read or the
+// values that they add, times the state.
+template <int P>
+M5_DEVICE void monomial_gradients(const unsigned (&a)[4], const ByColumn<P>& state,
+                                  float (&dm)[2][kRepresentatives<P>]) {
+#pragma unroll
+  for (int j = 0; j < ByColumn<P>::kTiles; ++j) {
+    float d[4] = {};
+    mma(d, a, state.b[j][0], state.b[j][1]);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (2 * j + e % 2 < kRepresentatives<P>) dm[e / 2][2 * j + e % 2] = d[e];
+    }
+  }
+}
+
 // From dm, the gradient of the monomials: of this quad's token the gradient of the unbounded
 // vector, its component q in lane q. x: the bounded vector rotated by q.
 template <int P>
@@ -187,7 +203,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
                               Slots<P> slots, const bf16* queries, const float* states,
                               const bf16* o, const float* weight_sum, const bf16* d_o, bf16* dq,
                               bf16* du) {
-  constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
+  constexpr int kReps = kRepresentatives<P>;
   constexpr int kFull = kStride<kBackwardParts>;
   float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.y];
@@ -239,15 +255,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       a[2] = q == 0 ? pack(at[place(4 + kValues)], 0.0f) : 0;
       a[3] = q == 0 ? pack(below[place(4 + kValues)], 0.0f) : 0;
       float dm[2][kReps];
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        float d[4] = {};
-        mma(d, a, state.b[j][0], state.b[j][1]);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (2 * j + e % 2 < kReps) dm[e / 2][2 * j + e % 2] = d[e];
-        }
-      }
+      monomial_gradients<P>(a, state, dm);
 #pragma unroll
       for (int token = 0; token < 2; ++token) {
         float x[4], m[kReps];
@@ -271,7 +279,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                                    Slots<P> slots, const bf16* kv, const float* d_states,
                                    bf16* d_kv) {
-  constexpr int kReps = kRepresentatives<P>, kTiles = ByColumn<P>::kTiles;
+  constexpr int kReps = kRepresentatives<P>;
   constexpr int kSteps = ByFeature<P>::kSteps, kFull = kStride<kKeyParts>;
   float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.y];
@@ -302,15 +310,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       a[1] = pack(below[place(4 + 2 * q)], below[place(5 + 2 * q)]);
       a[2] = a[3] = q == 0 ? pack(1.0f, 0.0f) : 0;
       float dm[2][kReps];
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        float d[4] = {};
-        mma(d, a, by_column.b[j][0], by_column.b[j][1]);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (2 * j + e % 2 < kReps) dm[e / 2][2 * j + e % 2] = d[e];
-        }
-      }
+      monomial_gradients<P>(a, by_column, dm);
       float x[2][4], dv[4] = {};
       rotated(at, q, x[0]);
       rotated(below, q, x[1]);

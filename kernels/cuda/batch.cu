@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/layout.hpp"
+
 namespace m5::kernels::cuda {
 
 void Cut::finish(std::int64_t most_rows) {
@@ -60,9 +62,8 @@ Batch::Batch(Device& device, std::span<const TokenView> sequences, int window,
   all_tokens.reserve(static_cast<std::size_t>(padded));
   for (const TokenView& s : sequences) {
     const auto outside = [&](std::int64_t position) {
-      if (!s.circular) return kTokenPad;
-      position %= s.length;
-      return s.tokens[position < 0 ? position + s.length : position];
+      const std::int64_t at = wrap(s, position);
+      return at < 0 ? kTokenPad : s.tokens[at];
     };
     for (std::int64_t i = -window; i < 0; ++i) all_tokens.push_back(outside(i));
     all_tokens.insert(all_tokens.end(), s.tokens, s.tokens + s.length);

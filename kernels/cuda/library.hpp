@@ -1,4 +1,4 @@
-// What libm5_cuda.so gives to the program that loads it (kernels/cuda_loader.cpp). Both come from
+// What libm5_cuda.so gives to the program that loads it (kernels/cuda_device.cpp). Both come from
 // one build: the loader refuses a library of another version.
 #pragma once
 

@@ -292,12 +292,6 @@ kernels::Bytes Encoder<T>::ready_memory() const {
 }
 
 template <class T>
-std::uint64_t Encoder<T>::mix_memory() const {
-  return static_cast<std::uint64_t>(impl_->host.workers()) *
-         MemoryMix<T>::work_bytes(impl_->config.memory, block_rows(), impl_->training);
-}
-
-template <class T>
 kernels::Bytes Encoder<T>::pass_memory(std::int64_t rows, std::int64_t contexts,
                                        std::int64_t sequences) const {
   return impl_->sweeps->pass_memory(

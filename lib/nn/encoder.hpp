@@ -56,8 +56,6 @@ class Encoder {
   // What lives as long as the encoder, and what a pass over a batch adds; the caller's arrays
   // excluded. sequences: of all contexts.
   kernels::Bytes ready_memory() const;
-  // What workers mix the genome memory with, taken when there is something to mix.
-  std::uint64_t mix_memory() const;
   kernels::Bytes pass_memory(std::int64_t rows, std::int64_t contexts,
                              std::int64_t sequences) const;
 

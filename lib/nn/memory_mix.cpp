@@ -63,12 +63,12 @@ T entropy(const T* l) {
 }  // namespace
 
 template <class T>
-std::uint64_t MemoryMix<T>::work_bytes(const MemoryConfig& config, std::int64_t rows,
+std::uint64_t MemoryMix<T>::work_bytes(const MemoryConfig& config, int workers, std::int64_t rows,
                                        bool training) {
   if (config.empty()) return 0;
   const auto orders = static_cast<std::int64_t>(config.orders.size());
   const std::int64_t values = 5 * (orders + 1) + kBases * config.hidden * (training ? 3 : 2);
-  return static_cast<std::uint64_t>(rows) *
+  return static_cast<std::uint64_t>(workers * rows) *
          (static_cast<std::uint64_t>(values) * sizeof(T) +
           static_cast<std::uint64_t>(orders) * kBases * sizeof(std::uint32_t));
 }

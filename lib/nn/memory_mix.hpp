@@ -34,7 +34,9 @@ class MemoryMix {
     std::vector<T> before_gelu, hidden;  // [n][4][H]
     std::vector<T> d_hidden;             // [n][4][H]
   };
-  static std::uint64_t work_bytes(const MemoryConfig& config, std::int64_t rows, bool training);
+  // Of all workers, for blocks of so many rows: taken when there is something to mix.
+  static std::uint64_t work_bytes(const MemoryConfig& config, int workers, std::int64_t rows,
+                                  bool training);
 
   // log_probs[n][4]: in, of the encoder; out, mixed. parameters: the memory's part of the slab.
   // host: the operations and workers of the host.

@@ -208,11 +208,9 @@ std::uint64_t genome_memory_bytes(const ModelConfig& config, const ScoringOption
                                   std::int64_t rows, std::int64_t sequences, std::int64_t contexts,
                                   int workers) {
   if (!uses_memory(config, options)) return 0;
-  // What workers mix with is touched when there is something to mix, after the model is ready.
-  const std::uint64_t mix = MemoryMix<float>::work_bytes(
-      config.memory, std::min(rows, kernels::kTileRows), /*training=*/false);
   return Memories::memory_needed(config.memory, rows, sequences, contexts, workers) +
-         static_cast<std::uint64_t>(workers) * mix;
+         MemoryMix<float>::work_bytes(config.memory, workers, std::min(rows, kernels::kTileRows),
+                                      /*training=*/false);
 }
 
 std::uint64_t scored_memory(std::int64_t rows, const ScoringOptions& options) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "m5/error.hpp"
+#include "nn/memory_mix.hpp"
 
 namespace m5 {
 namespace {
@@ -186,13 +187,15 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
       table.total * slabs + 2 * largest.rows +
       static_cast<std::int64_t>(rate * static_cast<double>(largest.rows) * (2 * 10 + 4 * 4)) +
       static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training, host.workers())) +
+      static_cast<std::int64_t>(MemoryMix<float>::work_bytes(
+          settings.config.memory, host.workers(), encoder.block_rows(), !settings.memory_only)) +
       Optimizer::memory_needed(settings, table, host);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
     encoder.keep_every(k);
     const std::int64_t bytes =
         static_cast<std::int64_t>(
-            encoder.ready_memory().host + encoder.mix_memory() +
+            encoder.ready_memory().host +
             encoder.pass_memory(largest.rows, largest.contexts, largest.contexts).host) +
         rest;
     if (k == 1 || bytes < least.bytes) least = {k, bytes};

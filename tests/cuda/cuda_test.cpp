@@ -71,10 +71,10 @@ TEST(CudaMemory, IsWhatIsTold) {
       Device& device = conv ? static_cast<CudaSweeps<bf16>&>(*sweeps).device()
                             : static_cast<CudaSweeps<float>&>(*sweeps).device();
       EXPECT_EQ(device.taken_bytes(), 0u);
-      const auto parameters = random_parameters(setup.config, 3);
+      const auto parameters = random_parameters<float>(setup.config, 3);
       sweeps->load(parameters.data());
       EXPECT_EQ(device.taken_bytes(), sweeps->ready_memory().device);
-      const auto a = random_sequence(1700, 1), b = random_sequence(3, 2);
+      const auto a = random_tokens(1700, 1), b = random_tokens(3, 2);
       const std::vector<TokenView> batch{{a.data(), 1700, true, 0}, {b.data(), 3, false, 1}};
       const int stages = training ? 4 : 1;
       const auto pass = sweeps->begin(batch, stages);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <tuple>
 
 #include "kernels/math/minimax.hpp"
@@ -23,31 +22,6 @@ ModelConfig config_of(int dim, int heads, int ff, int layers, int order, int win
   c.local_conv = std::move(conv);
   c.coefficients = minimax_exp(order, c.bound);
   return c;
-}
-
-std::vector<float> random_parameters(const ModelConfig& config, unsigned seed) {
-  const ParameterTable table(config);
-  std::vector<float> values(static_cast<std::size_t>(table.total));
-  std::mt19937_64 random(seed);
-  for (const ParameterSpec& spec : table.specs) {
-    const double scale = spec.init_scale > 0 ? 1.5 * spec.init_scale : 0.3;
-    for (std::int64_t i = spec.offset; i < spec.offset + spec.size; ++i) {
-      const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
-      values[static_cast<std::size_t>(i)] =
-          static_cast<float>(spec.init_value + scale * (2 * uniform - 1) * 1.7320508);
-    }
-  }
-  return values;
-}
-
-std::vector<Token> random_sequence(std::int64_t length, unsigned seed) {
-  std::mt19937_64 random(seed);
-  std::vector<Token> tokens(static_cast<std::size_t>(length));
-  for (Token& t : tokens) {
-    const auto draw = random() % 100;
-    t = draw < 5 ? kTokenN : draw < 20 ? kTokenMask : static_cast<Token>(random() % kBases);
-  }
-  return tokens;
 }
 
 std::vector<PassCase> pass_cases() {
@@ -82,9 +56,10 @@ std::vector<PassCase> pass_cases() {
 namespace {
 
 struct Case {
-  explicit Case(const PassCase& c) : config(c.config), values(random_parameters(c.config, 17)) {
+  explicit Case(const PassCase& c)
+      : config(c.config), values(random_parameters<float>(c.config, 17)) {
     for (std::size_t i = 0; i < c.lengths.size(); ++i) {
-      tokens.push_back(random_sequence(c.lengths[i], static_cast<unsigned>(i) + 1));
+      tokens.push_back(random_tokens(c.lengths[i], static_cast<unsigned>(i) + 1));
     }
     for (std::size_t i = 0; i < c.lengths.size(); ++i) {
       batch.push_back({tokens[i].data(), c.lengths[i], c.circular[i], c.contexts[i]});

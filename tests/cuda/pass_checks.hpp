@@ -9,6 +9,7 @@
 #include "check.hpp"
 #include "kernels/cuda/library.hpp"
 #include "kernels/sweeps.hpp"
+#include "random_model.hpp"
 
 namespace m5::kernels::cuda {
 
@@ -32,7 +33,5 @@ double company(const PassCase& c, bool bf16, const MakeSweeps& make);
 // A config with the polynomial filled in, as validate() does.
 ModelConfig config_of(int dim, int heads, int ff, int layers, int order, int window,
                       std::vector<LocalConv> conv = {});
-std::vector<float> random_parameters(const ModelConfig& config, unsigned seed);
-std::vector<Token> random_sequence(std::int64_t length, unsigned seed);
 
 }  // namespace m5::kernels::cuda

@@ -198,9 +198,9 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
   std::printf("\n%-6s %9s %-8s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
               "pass", "ms", "Mnt/s", "floor", "GB");
   for (const Preset& preset : presets()) {
-    const auto parameters = random_parameters(preset.config, 1);
+    const auto parameters = random_parameters<float>(preset.config, 1);
     for (const std::int64_t length : {std::int64_t{196608}, std::int64_t{2097152}}) {
-      const auto tokens = random_sequence(length, 2);
+      const auto tokens = random_tokens(length, 2);
       const std::vector<TokenView> batch{{tokens.data(), length, true, 0}};
       std::vector<std::int64_t> rows;
       for (std::int64_t row = 0; row < length; row += 7) rows.push_back(row);
@@ -257,11 +257,11 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
 void beyond_2_31(Backend<float>& host) {
   const ModelConfig config = config_of(128, 16, 512, 2, 4, 15);
   const std::int64_t period = 4096, length = period * 4200;  // x 128 columns = 2.2e9
-  const auto unit = random_sequence(period, 5), small = random_sequence(3000, 6);
+  const auto unit = random_tokens(period, 5), small = random_tokens(3000, 6);
   std::vector<Token> tokens(static_cast<std::size_t>(length));
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = unit[i % unit.size()];
   CudaSweeps<bf16> sweeps(setup_of(config, false, host, kChunkRows));
-  sweeps.load(random_parameters(config, 1).data());
+  sweeps.load(random_parameters<float>(config, 1).data());
   const auto log_probs = [&](const std::vector<TokenView>& batch,
                              const std::vector<std::int64_t>& rows) {
     const auto pass = sweeps.begin(batch, 1);
