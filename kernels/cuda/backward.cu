@@ -93,33 +93,37 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
   device_.clear(d_states_.data(), d_states_.bytes());  // contexts that no row asks
 
   const DeviceCut asked(device_, batch_.cut_rows(rows, s_.setup_.chunk_rows));
-  std::vector<float> d_logits;
+  AskedTransfer& transfer = *s_.asked_[0];
+  float* const d_logits = transfer.log_probs.data();  // what comes as the one goes as the other
   for_chunks(asked, [&](const Rows& chunk) {
     const std::int64_t n = chunk.n(), first = chunk.chunk->row, parts = sum_parts(n);
-    gather_asked(in, rows, chunk);
+    gather_asked(in, rows, chunk, transfer);
     recompute(last, chunk, w_.x.data());
     products_.forward(n, s_.config().ff_dim, dim(), w_.up.data(), s_.operand(at.down_weight),
                       s_.operand(at.down_bias), w_.a.data(), w_.out.data());
     cuda::head(device_, head, n, w_.out.data(), w_.log_probs.data(), w_.inverse.data());
     float* out = log_probs + first * 4;
-    device_.download(out, w_.log_probs.data(), static_cast<std::size_t>(n) * 4 * sizeof(float));
+    const auto values = static_cast<std::size_t>(n) * 4;
+    device_.download_pinned(d_logits, w_.log_probs.data(), values * sizeof(float));
+    transfer.done.record();
+    transfer.done.wait();
 
-    d_logits.resize(static_cast<std::size_t>(n) * 4);
     const auto blocks = static_cast<std::size_t>(ceil_div(n, kBlockRows));
     std::vector<float> d_rest(blocks * rest, 0.0f);
     for_blocks(n, [&](int worker, std::int64_t row, int count) {
-      loss(worker, first + row, count, out + row * 4, d_logits.data() + row * 4,
+      std::copy_n(d_logits + row * 4, std::int64_t{count} * 4, out + row * 4);
+      loss(worker, first + row, count, out + row * 4, d_logits + row * 4,
            d_rest.data() + static_cast<std::size_t>(row / kBlockRows) * rest);
     });
     for (std::size_t i = 0; i < blocks * rest; ++i) {
       gradient[static_cast<std::size_t>(table.encoder) + i % rest] +=
           static_cast<double>(d_rest[i]);
     }
-    for (std::size_t i = 0; i < d_logits.size(); ++i) {
+    for (std::size_t i = 0; i < values; ++i) {
       gradient[static_cast<std::size_t>(table.head_bias) + i % 4] +=
           static_cast<double>(d_logits[i]);
     }
-    device_.upload(w_.d_logits.data(), d_logits.data(), d_logits.size() * sizeof(float));
+    device_.upload_pinned(w_.d_logits.data(), d_logits, values * sizeof(float));
     cuda::head_backward(device_, head, n, w_.out.data(), w_.inverse.data(), w_.d_logits.data(),
                         w_.dx.data(), w_.partial.data());
     add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data(), true);

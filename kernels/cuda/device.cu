@@ -42,6 +42,15 @@ Device::Device(int index) : index_(index) {
   name_ = properties.name;
   shared_bytes_ = properties.sharedMemPerBlockOptin;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  int pools = 0;
+  check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index),
+        "asking for the properties of the GPU");
+  if (pools) {
+    // Gigabytes that are given back and taken again for every pass cost as much as its kernels.
+    check(cudaDeviceGetDefaultMemPool(&pool_, index), "asking for the pool of memory");
+    std::uint64_t kept = UINT64_MAX;
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &kept), "keeping memory");
+  }
 }
 
 Device::~Device() {
@@ -50,6 +59,7 @@ Device::~Device() {
     cudaEventDestroy(mark.end);
   }
   if (stream_) cudaStreamDestroy(stream_);
+  if (pool_) cudaMemPoolTrimTo(pool_, 0);
 }
 
 // Which GPU is the current one is a matter of each thread.
@@ -58,27 +68,53 @@ void Device::use() const { check(cudaSetDevice(index_), "choosing the GPU"); }
 std::uint64_t Device::free_bytes() const {
   std::size_t free = 0, total = 0;
   use();
+  check(cudaStreamSynchronize(stream_), "a kernel");  // what is released is, then
   check(cudaMemGetInfo(&free, &total), "asking for the free memory");
-  return free;
+  if (!pool_) return free;
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved),
+        "asking for the free memory");
+  check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemCurrent, &used),
+        "asking for the free memory");
+  return free + (reserved - used);
+}
+
+void* Device::try_allocate(std::size_t bytes, const char* what) {
+  void* memory = nullptr;
+  const cudaError_t status =
+      pool_ ? cudaMallocAsync(&memory, bytes, stream_) : cudaMalloc(&memory, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // forgotten, so that the next call does not report it
+    return nullptr;
+  }
+  check(status, what);
+  return memory;
 }
 
 void* Device::allocate(std::size_t bytes, const char* what) {
   use();
-  void* memory = nullptr;
-  const cudaError_t status = cudaMalloc(&memory, std::max<std::size_t>(bytes, 16));
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // forgotten, so that the next call does not report it
+  const std::size_t least = std::max<std::size_t>(bytes, 16);
+  void* memory = try_allocate(least, what);
+  if (!memory && pool_) {  // what the pool keeps may lie in pieces
+    finish();
+    check(cudaMemPoolTrimTo(pool_, 0), "giving back memory");
+    memory = try_allocate(least, what);
+  }
+  if (!memory) {
     throw Error(ErrorKind::kResource, "device cuda: " + megabytes(bytes) + " MB for " + what +
                                           " are needed, " + megabytes(free_bytes()) +
                                           " MB are free on " + name_);
   }
-  check(status, what);
   taken_ += bytes;
   return memory;
 }
 
 void Device::release(void* memory, std::size_t bytes) noexcept {
-  cudaFree(memory);
+  if (pool_) {
+    cudaFreeAsync(memory, stream_);
+  } else {
+    cudaFree(memory);
+  }
   taken_ -= bytes;
 }
 
@@ -104,6 +140,16 @@ void Device::upload(void* to, const void* from, std::size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the GPU");
 }
 
+void Device::upload_pinned(void* to, const void* from, std::size_t bytes) {
+  upload(to, from, bytes);
+}
+
+void Device::download_pinned(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  use();
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the GPU");
+}
+
 void Device::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   use();
@@ -122,10 +168,7 @@ void Device::finish() {
 }
 
 void Device::download(void* to, const void* from, std::size_t bytes) {
-  if (bytes > 0) {
-    use();
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the GPU");
-  }
+  download_pinned(to, from, bytes);
   finish();
 }
 
@@ -172,5 +215,12 @@ std::vector<KernelTime> Device::report() {
   });
   return times;
 }
+
+Event::Event(Device& device) : device_(device) {
+  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
+}
+Event::~Event() { cudaEventDestroy(event_); }
+void Event::record() { check(cudaEventRecord(event_, device_.stream()), "an event"); }
+void Event::wait() { check(cudaEventSynchronize(event_), "a kernel"); }
 
 }  // namespace m5::kernels::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,15 +35,20 @@ class Device {
   std::uint64_t free_bytes() const;
   std::uint64_t taken_bytes() const { return taken_; }
 
-  // Error(kResource) with the bytes asked for and free. `what` they are for.
+  // Error(kResource) with the bytes asked for and free. `what` they are for. What was released
+  // stays with the process, for the next pass; it counts as free here, not to others.
   void* allocate(std::size_t bytes, const char* what);
   void release(void* memory, std::size_t bytes) noexcept;
   // Of the host, that copies go to and from without another copy.
   void* allocate_pinned(std::size_t bytes);
   void release_pinned(void* memory) noexcept;
 
-  // Queued, in order; the host's side of an upload may be used again when it returns.
+  // Queued, in order; the host's side of an upload may be used again when it returns, which may be
+  // when all that went before is done.
   void upload(void* to, const void* from, std::size_t bytes);
+  // The same of pinned memory, at once: the host's side is in use until an Event after it.
+  void upload_pinned(void* to, const void* from, std::size_t bytes);
+  void download_pinned(void* to, const void* from, std::size_t bytes);
   void copy(void* to, const void* from, std::size_t bytes);
   void clear(void* memory, std::size_t bytes) { fill(memory, 0, bytes); }
   void fill(void* memory, int byte, std::size_t bytes);
@@ -61,7 +67,9 @@ class Device {
     kernel<<<grid, static_cast<unsigned>(threads), shared, stream()>>>(
         static_cast<P>(arguments)...);
 #else
-    emulation::run_grid(grid, threads, shared, [&] { kernel(static_cast<P>(arguments)...); });
+    queue([=] {
+      emulation::run_grid(grid, threads, shared, [&] { kernel(static_cast<P>(arguments)...); });
+    });
 #endif
     after(name);
   }
@@ -76,6 +84,11 @@ class Device {
 
 #if defined(__CUDACC__)
   cudaStream_t stream() const { return stream_; }
+#else
+  // Done, in order, when somebody waits: what comes too early or too late shows.
+  void queue(std::function<void()> work);
+  std::uint64_t queued() const { return done_ + queue_.size(); }  // since the beginning
+  void run(std::uint64_t until);
 #endif
 
  private:
@@ -85,15 +98,58 @@ class Device {
 #if defined(__CUDACC__)
   void use() const;
   static void allow_shared(const void* kernel, std::size_t bytes);
+  void* try_allocate(std::size_t bytes, const char* what);  // null where it does not fit
   struct Mark {
     const char* name;
     cudaEvent_t begin, end;
   };
   int index_ = 0;
   cudaStream_t stream_ = nullptr;
+  cudaMemPool_t pool_ = nullptr;  // null where the driver has none
   bool profiling_ = false;
   std::vector<Mark> marks_;
+#else
+  std::deque<std::function<void()>> queue_;
+  std::uint64_t done_ = 0;
 #endif
+};
+
+// A place in the queue of a device.
+class Event {
+ public:
+  explicit Event(Device& device);
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record();
+  // Until all that was queued before record() is done. Errors as Device::finish().
+  void wait();
+
+ private:
+  Device& device_;
+#if defined(__CUDACC__)
+  cudaEvent_t event_ = nullptr;
+#else
+  std::uint64_t until_ = 0;
+#endif
+};
+
+// Pinned memory of the host.
+template <class T>
+class Pinned {
+ public:
+  Pinned(Device& device, std::int64_t count)
+      : device_(device),
+        data_(
+            static_cast<T*>(device.allocate_pinned(static_cast<std::size_t>(count) * sizeof(T)))) {}
+  ~Pinned() { device_.release_pinned(data_); }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  T* data() { return data_; }
+
+ private:
+  Device& device_;
+  T* data_;
 };
 
 // Memory of a device. Views are plain pointers into it.

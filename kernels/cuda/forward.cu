@@ -75,6 +75,24 @@ void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) 
                     s_.operand(at.down_bias), x, out);
 }
 
+// queue(part, transfer) of one part after the other, take(part, transfer) of each when what was
+// queued for it is done: while the next one is computed.
+template <class Transfer, class Queue, class Take>
+static void in_turns(const std::vector<Chunk>& parts,
+                     const std::array<std::unique_ptr<Transfer>, 2>& transfers, Queue queue,
+                     Take take) {
+  for (std::size_t i = 0; i <= parts.size(); ++i) {
+    if (i < parts.size()) {
+      queue(parts[i], *transfers[i % 2]);
+      transfers[i % 2]->done.record();
+    }
+    if (i == 0) continue;
+    Transfer& before = *transfers[(i - 1) % 2];
+    before.done.wait();
+    take(parts[i - 1], before);
+  }
+}
+
 // --- sweeps
 
 template <class E>
@@ -113,9 +131,11 @@ void CudaPass<E>::layer(int layer, int in, int out, bool next) {
 }
 
 template <class E>
-void CudaPass<E>::gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk) {
+void CudaPass<E>::gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk,
+                               AskedTransfer& transfer) {
   const auto n = static_cast<std::size_t>(chunk.n());
-  device_.upload(w_.rows.data(), rows.data() + chunk.chunk->row, n * sizeof(std::int64_t));
+  std::copy_n(rows.data() + chunk.chunk->row, n, transfer.rows.data());
+  device_.upload_pinned(w_.rows.data(), transfer.rows.data(), n * sizeof(std::int64_t));
   gather(device_, chunk.n(), dim(), w_.rows.data(), stages_[static_cast<std::size_t>(in)].data(),
          w_.x.data());
 }
@@ -141,47 +161,62 @@ void CudaPass<E>::head(int in, std::span<const std::int64_t> rows, float* log_pr
                        const FinishRows<float>& finish) {
   const int last = s_.config().layers - 1;
   const DeviceCut asked(device_, batch_.cut_rows(rows, s_.setup_.chunk_rows));
-  for_chunks(asked, [&](const Rows& chunk) {
-    gather_asked(in, rows, chunk);
-    E* x = w_.x.data();
-    query_half(last, chunk, x, x, false);
-    feed_forward(last, chunk, x, x);
-    cuda::head<E>(device_, head_parameters(), chunk.n(), x, w_.log_probs.data(), nullptr);
-    const std::int64_t first = chunk.chunk->row;
-    float* out = log_probs + first * 4;
-    device_.download(out, w_.log_probs.data(),
-                     static_cast<std::size_t>(chunk.n()) * 4 * sizeof(float));
-    if (!finish) return;
-    for_blocks(chunk.n(), [&](int worker, std::int64_t row, int n) {
-      finish(worker, first + row, n, out + row * 4);
-    });
-  });
-  device_.finish();
+  in_turns(
+      asked.cut.chunks, s_.asked_,
+      [&](const Chunk& c, AskedTransfer& transfer) {
+        const Rows chunk{&asked, &c};
+        gather_asked(in, rows, chunk, transfer);
+        E* x = w_.x.data();
+        query_half(last, chunk, x, x, false);
+        feed_forward(last, chunk, x, x);
+        cuda::head<E>(device_, head_parameters(), c.rows, x, w_.log_probs.data(), nullptr);
+        device_.download_pinned(transfer.log_probs.data(), w_.log_probs.data(),
+                                static_cast<std::size_t>(c.rows) * 4 * sizeof(float));
+      },
+      [&](const Chunk& c, AskedTransfer& transfer) {
+        for_blocks(c.rows, [&](int worker, std::int64_t row, int n) {
+          float* out = log_probs + (c.row + row) * 4;
+          std::copy_n(transfer.log_probs.data() + row * 4, std::int64_t{n} * 4, out);
+          if (finish) finish(worker, c.row + row, n, out);
+        });
+      });
 }
 
 template <class E>
 void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
                          const std::function<void()>& on_failure) {
   try {
-    std::vector<E> narrow;
-    std::vector<float> values;
-    for_chunks(batch_.all, [&](const Rows& rows) {
-      const E* from = x(in, rows);
-      if (normed) {
-        norm(device_, rows.n(), dim(), s_.epsilon(), from, s_.parameter(s_.table().final_norm),
-             w_.h.data(), nullptr);
-        from = w_.h.data();
-      }
-      narrow.resize(static_cast<std::size_t>(rows.n() * dim()));
-      values.resize(narrow.size());
-      device_.download(narrow.data(), from, narrow.size() * sizeof(E));
-      for_blocks(rows.n(), [&](int, std::int64_t row, int n) {
-        const E* first = narrow.data() + row * dim();
-        std::transform(first, first + std::int64_t{n} * dim(), values.data() + row * dim(),
-                       [](E v) { return to_float(v); });
-        sink(rows.chunk->row + row, n, values.data() + row * dim());
-      });
-    });
+    for (auto& transfer : s_.hidden_) {
+      if (transfer) continue;
+      transfer = std::make_unique<HiddenTransfer<E>>(device_, s_.hidden_rows() * dim());
+    }
+    std::vector<Chunk> parts;
+    for (std::int64_t row = 0; row < batch_.rows; row += s_.hidden_rows()) {
+      parts.push_back({row, std::min(s_.hidden_rows(), batch_.rows - row), 0, 0, 0, 0});
+    }
+    std::vector<std::vector<float>> values(static_cast<std::size_t>(s_.setup_.host->workers()));
+    in_turns(
+        parts, s_.hidden_,
+        [&](const Chunk& part, HiddenTransfer<E>& transfer) {
+          const E* from = stages_[static_cast<std::size_t>(in)].data() + part.row * dim();
+          if (normed) {
+            norm(device_, part.rows, dim(), s_.epsilon(), from, s_.parameter(s_.table().final_norm),
+                 w_.h.data(), nullptr);
+            from = w_.h.data();
+          }
+          device_.download_pinned(transfer.x.data(), from,
+                                  static_cast<std::size_t>(part.rows * dim()) * sizeof(E));
+        },
+        [&](const Chunk& part, HiddenTransfer<E>& transfer) {
+          for_blocks(part.rows, [&](int worker, std::int64_t row, int n) {
+            std::vector<float>& wide = values[static_cast<std::size_t>(worker)];
+            wide.resize(static_cast<std::size_t>(kBlockRows * dim()));
+            const E* first = transfer.x.data() + row * dim();
+            std::transform(first, first + std::int64_t{n} * dim(), wide.begin(),
+                           [](E v) { return to_float(v); });
+            sink(part.row + row, n, wide.data());
+          });
+        });
   } catch (...) {
     if (on_failure) on_failure();
     throw;

@@ -142,6 +142,9 @@ void CudaSweeps<E>::load(const float* parameters) {
     weights_ = Array<double>(device_, attention_.features, "the polynomial");
     device_.upload(weights_.data(), weights.data(), weights_.bytes());
     work_ = Workspace<E>(device_, setup_);
+    for (auto& transfer : asked_) {
+      transfer = std::make_unique<AskedTransfer>(device_, setup_.chunk_rows);
+    }
   }
   device_.upload(parameters_.data(), parameters, parameters_.bytes());
   if constexpr (kConverted) {
@@ -161,7 +164,9 @@ Bytes CudaSweeps<E>::ready_memory() const {
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
   bytes.host =
-      count(setup_.chunk_rows * config().dim, sizeof(float) + sizeof(E));  // on their way out
+      2 * count(setup_.chunk_rows, sizeof(std::int64_t) + 4 * sizeof(float)) +
+      2 * count(hidden_rows() * config().dim, sizeof(E)) +
+      count(std::int64_t{setup_.host->workers()} * kBlockRows * config().dim, sizeof(float));
   return bytes;
 }
 

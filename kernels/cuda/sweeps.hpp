@@ -2,6 +2,8 @@
 // sweep goes over it in chunks of rows, and every chunk uses the same buffers.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,6 +20,7 @@
 namespace m5::kernels::cuda {
 
 inline constexpr int kBlockRows = 1024;  // of one call back
+inline constexpr std::int64_t kHiddenRows = 16384;
 
 // Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
 template <class E>
@@ -51,6 +54,21 @@ struct Workspace {
   static void each(const CudaSetup& setup, Workspace& w, Take take);
 };
 
+// Of the host: what is on its way between the two while the next chunk is computed.
+struct AskedTransfer {  // of rows that were asked for
+  AskedTransfer(Device& device, std::int64_t most_rows)
+      : rows(device, most_rows), log_probs(device, most_rows * 4), done(device) {}
+  Pinned<std::int64_t> rows;
+  Pinned<float> log_probs;  // [4], and d_logits on their way back
+  Event done;
+};
+template <class E>
+struct HiddenTransfer {
+  HiddenTransfer(Device& device, std::int64_t values) : x(device, values), done(device) {}
+  Pinned<E> x;
+  Event done;
+};
+
 template <class E>
 class CudaPass;
 
@@ -81,6 +99,8 @@ class CudaSweeps final : public Sweeps<float> {
   }
   Convolution convolution(int layer) const;
   bool any_convolution() const;
+  // On their way to the host at a time.
+  std::int64_t hidden_rows() const { return std::min(kHiddenRows, setup_.chunk_rows); }
 
   const CudaSetup setup_;
   Device device_;
@@ -92,6 +112,8 @@ class CudaSweeps final : public Sweeps<float> {
   Array<float> head_sums_;   // [4][d]
   Array<double> weights_;    // [F] of the states
   Workspace<E> work_;
+  std::array<std::unique_ptr<AskedTransfer>, 2> asked_;
+  std::array<std::unique_ptr<HiddenTransfer<E>>, 2> hidden_;  // where they are asked for
 };
 
 template <class E>
@@ -137,7 +159,8 @@ class CudaPass final : public Pass<float> {
   // out = x + W_o attention(norm(x)); kept: what backward needs of it.
   void query_half(int layer, const Rows& rows, const E* x, E* out, bool kept);
   void feed_forward(int layer, const Rows& rows, const E* x, E* out);
-  void gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk);
+  void gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk,
+                    AskedTransfer& transfer);
   // Calls back of [0, n) in blocks, on the host's threads.
   void for_blocks(std::int64_t n,
                   const std::function<void(int worker, std::int64_t first, int n)>& call);

@@ -1,7 +1,10 @@
 // The CUDA device, its kernels as host code (kernels/cuda/emulation).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
+#include <numeric>
+#include <stdexcept>
 
 #include "kernel_checks.hpp"
 #include "kernels/cuda/sweeps.hpp"
@@ -53,6 +56,44 @@ std::string test_name(const testing::TestParamInfo<PassCase>& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaPasses, testing::ValuesIn(pass_cases()), test_name);
+
+// What a call back throws ends the pass alone, whatever was on its way then.
+TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
+  const auto host = make_ref_backend<float>();
+  CudaSetup setup;
+  setup.config = config_of(16, 8, 32, 2, 2, 3, {});
+  setup.chunk_rows = 512;
+  setup.host = host.get();
+  const std::unique_ptr<Sweeps<float>> sweeps = make(setup);
+  sweeps->load(random_parameters<float>(setup.config, 3).data());
+  const auto a = random_tokens(1700, 1);
+  const std::vector<TokenView> batch{{a.data(), 1700, true, 0}};
+  std::vector<std::int64_t> rows(1700);
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto run = [&](std::int64_t fails) {
+    std::vector<float> result(std::size_t{1700} * (4 + 16));
+    float* const hidden = result.data() + std::size_t{1700} * 4;
+    const auto pass = sweeps->begin(batch, 1);
+    pass->embed(0, true);
+    pass->layer(0, 0, 0, true);
+    pass->hidden(0, true,
+                 [&](std::int64_t first, int n, const float* values) {
+                   if (first == fails) throw std::runtime_error("of the sink");
+                   std::copy_n(values, std::ptrdiff_t{n} * 16, hidden + first * 16);
+                 },
+                 {});
+    pass->head(0, rows, result.data(), [&](int, std::int64_t first, int, float* p) {
+      if (first == fails - 1700) throw std::runtime_error("of the rows");
+      p[0] += 1;
+    });
+    return result;
+  };
+  const std::vector<float> expected = run(-1);
+  for (const std::int64_t fails : {512, 1536, 1700 + 512, 1700 + 1536}) {
+    EXPECT_THROW(run(fails), std::runtime_error) << fails;
+    EXPECT_EQ(run(-1), expected) << fails;
+  }
+}
 
 // What ready_memory and pass_memory tell is what is taken, to the byte.
 TEST(CudaMemory, IsWhatIsTold) {

@@ -1,6 +1,7 @@
-// The device as host memory; everything is done when a call returns.
+// The device as host memory. What is queued is done when somebody waits for it, not before.
 #include "kernels/cuda/device.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -11,7 +12,7 @@ namespace m5::kernels::cuda {
 Device::Device(int index) : name_("emulation"), shared_bytes_(227 * 1024) {
   if (index != 0) throw Error(ErrorKind::kResource, "device cuda: there is one emulated GPU");
 }
-Device::~Device() = default;
+Device::~Device() { finish(); }
 
 std::uint64_t Device::free_bytes() const { return std::uint64_t{1} << 40; }
 
@@ -26,24 +27,54 @@ void* Device::allocate(std::size_t bytes, const char* what) {
   return memory;
 }
 void Device::release(void* memory, std::size_t bytes) noexcept {
-  ::operator delete (memory, std::align_val_t{256});
+  queue([=] { ::operator delete (memory, std::align_val_t{256}); });
   taken_ -= bytes;
 }
 void* Device::allocate_pinned(std::size_t bytes) { return ::operator new(bytes); }
 void Device::release_pinned(void* memory) noexcept { ::operator delete(memory); }
 
-void Device::upload(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+void Device::queue(std::function<void()> work) { queue_.push_back(std::move(work)); }
+void Device::run(std::uint64_t until) {
+  for (; done_ < until; ++done_) {
+    const std::function<void()> work = std::move(queue_.front());
+    queue_.pop_front();
+    work();
+  }
+}
+void Device::finish() { run(queued()); }
+
+void Device::upload(void* to, const void* from, std::size_t bytes) {
+  const auto* const first = static_cast<const unsigned char*>(from);
+  queue([to, read = std::vector<unsigned char>(first, first + bytes)] {
+    std::copy(read.begin(), read.end(), static_cast<unsigned char*>(to));
+  });
+}
+void Device::upload_pinned(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+void Device::download_pinned(void* to, const void* from, std::size_t bytes) {
+  copy(to, from, bytes);
+}
 void Device::copy(void* to, const void* from, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  queue([=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  });
 }
 void Device::fill(void* memory, int byte, std::size_t bytes) {
-  if (bytes > 0) std::memset(memory, byte, bytes);
+  queue([=] {
+    if (bytes > 0) std::memset(memory, byte, bytes);
+  });
 }
-void Device::finish() {}
-void Device::download(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+void Device::download(void* to, const void* from, std::size_t bytes) {
+  copy(to, from, bytes);
+  finish();
+}
 void Device::before(const char*) {}
 void Device::after(const char*) {}
 void Device::profile(bool) {}
 std::vector<KernelTime> Device::report() { return {}; }
+
+Event::Event(Device& device) : device_(device) {}
+Event::~Event() = default;
+void Event::record() { until_ = device_.queued(); }
+void Event::wait() { device_.run(until_); }
 
 }  // namespace m5::kernels::cuda

@@ -28,14 +28,16 @@ float dot(const E* a, std::int64_t a_step, const E* b, std::int64_t b_step, std:
 template <class E>
 void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, Maybe<E> bias,
                        Maybe<E> add, E* y) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t o = 0; o < out; ++o) {
-      float sum = dot(x + i * in, 1, w + o * in, 1, in);
-      if (bias) sum += to_float(bias[o]);
-      if (add) sum += to_float(add[i * out + o]);
-      y[i * out + o] = from_float<E>(sum);
+  impl_->device.queue([=] {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t o = 0; o < out; ++o) {
+        float sum = dot(x + i * in, 1, w + o * in, 1, in);
+        if (bias) sum += to_float(bias[o]);
+        if (add) sum += to_float(add[i * out + o]);
+        y[i * out + o] = from_float<E>(sum);
+      }
     }
-  }
+  });
 }
 
 // As products.cu does where there is no epilogue of the library: a kernel behind the product.
@@ -49,20 +51,24 @@ void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
                               Maybe<E> keep, E* dx) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t k = 0; k < in; ++k) {
-      dx[i * in + k] = from_float<E>(dot(dy + i * out, 1, w + k, in, out));
+  impl_->device.queue([=] {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t k = 0; k < in; ++k) {
+        dx[i * in + k] = from_float<E>(dot(dy + i * out, 1, w + k, in, out));
+      }
     }
-  }
+  });
   if (keep) gelu_backward(impl_->device, n * in, keep, dx, dx);
 }
 
 template <class E>
 void Products::backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy,
                                float* dw) {
-  for (std::int64_t o = 0; o < out; ++o) {
-    for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] += dot(dy + o, out, x + k, in, n);
-  }
+  impl_->device.queue([=] {
+    for (std::int64_t o = 0; o < out; ++o) {
+      for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] += dot(dy + o, out, x + k, in, n);
+    }
+  });
 }
 
 // NOLINTBEGIN(bugprone-macro-parentheses): types
