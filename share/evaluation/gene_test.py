@@ -13,7 +13,8 @@ in four forms:
   shift         one base is taken out
   shift_control the codon is taken out
 
-The rise of a form is the mean bits of the next N bases, the same in all forms, less those of the gene as it is.
+The rise of a form is the mean bits of the next N bases, the same in all forms, less those of the gene as it is;
+test stop_and_behind counts the six bases of the site too: how surprising the stop itself is, and what it does to the rest.
 AUROC is the probability that the rise of a stop (a shift) is above that of a control, over all pairs of
 genes, ties counted half; 0.5 is a model that does not know; "same gene" is the share of genes in which the form
 rises above its own control. TAA and TAG end a gene in every bacterial code (TGA does not in
@@ -191,18 +192,18 @@ def main():
     bits = score(options.m5, options.model, options.score.split(), chosen)
     removed = {"gene": 0, "stop": 0, "stop_control": 0, "shift": 1, "shift_control": 3}
     rows = []
-    for test in ("stop", "shift"):
+    for test, changed, site in (("stop", "stop", 0), ("stop_and_behind", "stop", BEHIND), ("shift", "shift", 0)):
         for n in lengths:
             rises = {}
-            for form in (test, test + "_control"):
+            for form in (changed, changed + "_control"):
                 rises[form] = []
                 for number in range(len(chosen)):
                     mean = {}
                     for f in ("gene", form):
-                        begin = options.flank + BEHIND - removed[f]
-                        mean[f] = sum(bits[number, f][begin : begin + n]) / n
+                        end = options.flank + BEHIND - removed[f] + n
+                        mean[f] = sum(bits[number, f][end - n - site : end]) / (n + site)
                     rises[form].append(mean[form] - mean["gene"])
-            a, b = rises[test], rises[test + "_control"]
+            a, b = rises[changed], rises[changed + "_control"]
             rows.append(
                 {
                     "test": test,

@@ -74,7 +74,7 @@ run() { /usr/bin/python3 "$gene_test" --m5 "$M5" -m "$MODEL" --flank 200 --behin
 check "two genomes" run --genes 8 a.fa b.fa
 cp .checked first
 equal "rows" "$(cut -f 1-3 first | tr '\t\n' '  ')" \
-  "test nt genes stop 30 8 stop 100 8 shift 30 8 shift 100 8 "
+  "test nt genes stop 30 8 stop 100 8 stop_and_behind 30 8 stop_and_behind 100 8 shift 30 8 shift 100 8 "
 check "values" awk 'NR > 1 && !($4 >= 0 && $4 <= 1 && $5 >= 0 && $5 <= 1) { exit 1 }' first
 check "again" run --genes 8 a.fa b.fa --score "-@ 2"
 same "the same for any threads" .checked first
