@@ -81,18 +81,16 @@ struct Incoming {
   static constexpr int kPieces = kRows * kCount, kEach = (kPieces + kThreads - 1) / kThreads;
   Eight eight[kEach];
 
-  // Rows [row, row + kRows) of a piece, parts [0, count) of `from` (at the block's first head);
-  // zero behind the end of the piece and of the parts.
-  M5_DEVICE void load(const bf16* from, std::int64_t stride, std::int64_t heads,
-                      std::int64_t first_row, int row, int rows, int count) {
+  // Rows [row, row + kRows) of a piece, parts [0, count) of `from`: the piece's first row, at the
+  // block's first head. Zero behind the end of the piece and of the parts.
+  M5_DEVICE void load(const bf16* from, int stride, int heads, int row, int rows, int count) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int e = static_cast<int>(threadIdx.x) + i * kThreads;
       const int r = e / kCount, part = e % kCount;
       eight[i] = {};
       if (e < kPieces && row + r < rows && part < count) {
-        eight[i] =
-            *reinterpret_cast<const Eight*>(from + (first_row + row + r) * stride + part * heads);
+        eight[i] = *reinterpret_cast<const Eight*>(from + (row + r) * stride + part * heads);
       }
     }
   }
@@ -111,10 +109,10 @@ struct Incoming {
   }
 };
 
-// Parts [first_part, first_part + count) of a tile to rows of bf16.
+// Parts [first_part, first_part + count) of a tile to rows of bf16; to: as `from` above.
 template <int kParts>
-M5_DEVICE void store_parts(const float* tile, int first_part, int count, std::int64_t first_row,
-                           int row, int rows, std::int64_t stride, std::int64_t heads, bf16* to) {
+M5_DEVICE void store_parts(const float* tile, int first_part, int count, int row, int rows,
+                           int stride, int heads, bf16* to) {
   for (int e = static_cast<int>(threadIdx.x); e < kRows * count; e += kThreads) {
     const int r = e / count, part = e % count;
     if (row + r >= rows) continue;
@@ -122,7 +120,7 @@ M5_DEVICE void store_parts(const float* tile, int first_part, int count, std::in
     Eight eight;
 #pragma unroll
     for (int k = 0; k < 4; ++k) eight.pair[k] = pack(from[2 * k], from[2 * k + 1]);
-    *reinterpret_cast<Eight*>(to + (first_row + row + r) * stride + part * heads) = eight;
+    *reinterpret_cast<Eight*>(to + (row + r) * stride + part * heads) = eight;
   }
 }
 

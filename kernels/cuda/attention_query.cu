@@ -213,7 +213,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 
 // du_c = g_c / n, du_dv = -(g.o) / n with n = weight_sum.
 template <class E>
-M5_KERNEL M5_BOUNDS(kThreads, 3)
+M5_KERNEL M5_BOUNDS(kThreads, 2)
     query_backward_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const E* q,
                           const float* states, const E* o, const float* weight_sum, const E* d_o,
                           E* dq, E* du) {

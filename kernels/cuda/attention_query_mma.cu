@@ -54,12 +54,32 @@ struct ByColumn {
 
   M5_DEVICE void load(const Slots<P>& slots, const float* slice, int g, int q) {
 #pragma unroll
+    for (int j = 0; j < kTiles; ++j) tile(slots, slice, g, q, j, b[j]);
+  }
+  // By way of shared memory, a thread's own numbers, for where there are no registers for them.
+  static constexpr int kShared = 2 * kTiles * kThreads;
+  M5_DEVICE static void put(const Slots<P>& slots, const float* slice, int g, int q,
+                            unsigned* shared) {
+#pragma unroll 2
     for (int j = 0; j < kTiles; ++j) {
-      const int r = 2 * j + g % 2;
-      b[j][0] = pack(state_at(slots, slice, r, g / 2, 2 * q),
-                     state_at(slots, slice, r, g / 2, 2 * q + 1));
-      b[j][1] = q == 0 ? pack(state_at(slots, slice, r, g / 2, kValues), 0.0f) : 0;
+      unsigned pairs[2];
+      tile(slots, slice, g, q, j, pairs);
+      shared[2 * j * kThreads + threadIdx.x] = pairs[0];
+      shared[(2 * j + 1) * kThreads + threadIdx.x] = pairs[1];
     }
+  }
+  M5_DEVICE void get(const unsigned* shared) {
+#pragma unroll
+    for (int i = 0; i < 2 * kTiles; ++i) b[i / 2][i % 2] = shared[i * kThreads + threadIdx.x];
+  }
+
+ private:
+  M5_DEVICE static void tile(const Slots<P>& slots, const float* slice, int g, int q, int j,
+                             unsigned (&pairs)[2]) {
+    const int r = 2 * j + g % 2;
+    pairs[0] =
+        pack(state_at(slots, slice, r, g / 2, 2 * q), state_at(slots, slice, r, g / 2, 2 * q + 1));
+    pairs[1] = q == 0 ? pack(state_at(slots, slice, r, g / 2, kValues), 0.0f) : 0;
   }
 };
 
@@ -99,8 +119,8 @@ M5_DEVICE float vector_gradient(const float (&x)[4], const float (&m)[kRepresent
 }
 
 struct Sizes {
-  std::int64_t heads, state;
-  int value_dim;
+  std::int64_t state;
+  int heads, value_dim;
   float bound;
 };
 
@@ -133,8 +153,9 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   float* outputs = shared_memory<float>() + kQueryTile;
   const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
-  const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
+  const int H = size.heads;
+  const std::int64_t from = piece.row - first_row, block_head = std::int64_t{blockIdx.x} * kHeads;
+  o += from * size.value_dim * H + block_head;
   const float* slice = states + piece.context * size.state +
                        blockIdx.x * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
   ByFeature<P> state;
@@ -188,8 +209,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       }
     }
     __syncthreads();  // the outputs are there, and the queries are no longer read
-    store_parts<kValues>(outputs, 0, size.value_dim, from, row, rows, size.value_dim * H, H,
-                         o + block_head);
+    store_parts<kValues>(outputs, 0, size.value_dim, row, rows, size.value_dim * H, H, o);
   }
 }
 
@@ -208,8 +228,12 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, V = size.value_dim;
-  const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
+  const int H = size.heads;
+  const std::int64_t from = piece.row - first_row, block_head = std::int64_t{blockIdx.x} * kHeads;
+  queries += from * 4 * H + block_head;
+  dq += from * 4 * H + block_head;
+  d_o += from * V * H + block_head;
+  du += from * (V + 1) * H + block_head;
   ByColumn<P> state;
   state.load(slots,
              states + piece.context * size.state +
@@ -218,8 +242,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   for (int row = 0; row < rows; row += kRows) {
     Incoming<kBackwardParts, 4> q_rows;
     Incoming<kBackwardParts, kValues> d_rows;
-    q_rows.load(queries + block_head, 4 * H, H, from, row, rows, 4);
-    d_rows.load(d_o + block_head, V * H, H, from, row, rows, V);
+    q_rows.load(queries, 4 * H, H, row, rows, 4);
+    d_rows.load(d_o, V * H, H, row, rows, V);
     __syncthreads();  // the tile before has been stored
     q_rows.store(tile, 0);
     d_rows.store(tile, 4);
@@ -243,9 +267,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
     }
     bound_tile<kBackwardParts>(size.bound, tile);
     __syncthreads();
-    store_parts<kBackwardParts>(tile, 4, V, from, row, rows, (V + 1) * H, H, du + block_head);
-    store_parts<kBackwardParts>(tile, 4 + kValues, 1, from, row, rows, (V + 1) * H, H,
-                                du + V * H + block_head);
+    store_parts<kBackwardParts>(tile, 4, V, row, rows, (V + 1) * H, H, du);
+    store_parts<kBackwardParts>(tile, 4 + kValues, 1, row, rows, (V + 1) * H, H, du + V * H);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       const float* below = at + 8 * kFull;
@@ -266,7 +289,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       }
     }
     __syncthreads();
-    store_parts<kBackwardParts>(tile, 0, 4, from, row, rows, 4 * H, H, dq + block_head);
+    store_parts<kBackwardParts>(tile, 0, 4, row, rows, 4 * H, H, dq);
   }
 }
 
@@ -284,38 +307,35 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   float* tile = shared_memory<float>();
   const Piece& piece = pieces[blockIdx.y];
   const int rows = piece.rows, g = lane() / 4, q = lane() % 4, parts = 4 + size.value_dim;
-  const std::int64_t from = piece.row - first_row, H = size.heads;
-  const std::int64_t block_head = std::int64_t{blockIdx.x} * kHeads;
+  const int H = size.heads, stride = parts * H;
+  const std::int64_t from = (piece.row - first_row) * stride + std::int64_t{blockIdx.x} * kHeads;
+  kv += from;
+  d_kv += from;
   const float* slice = d_states + piece.context * size.state +
                        blockIdx.x * std::int64_t{kFeatures<P> * kColumns * kHeads} + head();
   ByFeature<P> by_feature;
   by_feature.load(slots, slice, g, q);
-  ByColumn<P> by_column;
-  by_column.load(slots, slice, g, q);
+  unsigned* const columns = reinterpret_cast<unsigned*>(tile) + kKeyTile;
+  ByColumn<P>::put(slots, slice, g, q, columns);
   Incoming<kKeyParts, kKeyParts> next;
-  next.load(kv + block_head, parts * H, H, from, 0, rows, parts);
+  next.load(kv, stride, H, 0, rows, parts);
   for (int row = 0; row < rows; row += kRows) {
     __syncthreads();  // the tile before has been stored
     next.store(tile, 0);
     __syncthreads();
     bound_tile<kKeyParts>(size.bound, tile);
     __syncthreads();
-    if (row + kRows < rows)
-      next.load(kv + block_head, parts * H, H, from, row + kRows, rows, parts);
+    if (row + kRows < rows) next.load(kv, stride, H, row + kRows, rows, parts);
     for (int step = 0; step < kRows && row + step < rows; step += 16) {
       float* at = tile + (step + g) * kFull + head();
       const float* below = at + 8 * kFull;
-      unsigned a[4];
-      a[0] = pack(at[place(4 + 2 * q)], at[place(5 + 2 * q)]);
-      a[1] = pack(below[place(4 + 2 * q)], below[place(5 + 2 * q)]);
-      a[2] = a[3] = q == 0 ? pack(1.0f, 0.0f) : 0;
-      float dm[2][kReps];
-      monomial_gradients<P>(a, by_column, dm);
-      float x[2][4], dv[4] = {};
-      rotated(at, q, x[0]);
-      rotated(below, q, x[1]);
+      const unsigned values[2] = {pack(at[place(4 + 2 * q)], at[place(5 + 2 * q)]),
+                                  pack(below[place(4 + 2 * q)], below[place(5 + 2 * q)])};
       {
-        unsigned pairs[4], m[kReps];
+        float x[2][4], dv[4] = {};
+        unsigned pairs[4], m[kReps], a[4];
+        rotated(at, q, x[0]);
+        rotated(below, q, x[1]);
 #pragma unroll
         for (int i = 0; i < 4; ++i) pairs[i] = pack(x[0][i], x[1][i]);
         representative_pairs<P>(pairs, m);
@@ -325,23 +345,31 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
           // A gradient: its state as one bf16, like the other operands.
           mma(dv, a, by_feature.high[t][0], by_feature.high[t][1]);
         }
+        // In the place of the values that this lane, and no other, has read.
+#pragma unroll
+        for (int e = 0; e < 4; ++e) at[e / 2 * 8 * kFull + place(4 + 2 * q + e % 2)] = dv[e];
       }
+      const unsigned unit = q == 0 ? pack(1.0f, 0.0f) : 0,
+                     a[4] = {values[0], values[1], unit, unit};
+      float dm[2][kReps];
+      ByColumn<P> by_column;
+      by_column.get(columns);
+      monomial_gradients<P>(a, by_column, dm);
 #pragma unroll
       for (int token = 0; token < 2; ++token) {
-        float m[kReps];
-        representatives<P>(x[token], m);
-        const float d = vector_gradient<P>(x[token], m, dm[token], size.bound);
-        at[token * 8 * kFull + q * kHeads] = d;  // the quad has read its vectors
+        float x[4], m[kReps];
+        rotated(at + token * 8 * kFull, q, x);
+        representatives<P>(x, m);
+        const float d = vector_gradient<P>(x, m, dm[token], size.bound);
+        at[token * 8 * kFull + q * kHeads] = d;  // the quad has read its vector
       }
-#pragma unroll
-      for (int e = 0; e < 4; ++e) at[e / 2 * 8 * kFull + place(4 + 2 * q + e % 2)] = dv[e];
     }
     __syncthreads();
-    store_parts<kKeyParts>(tile, 0, parts, from, row, rows, parts * H, H, d_kv + block_head);
+    store_parts<kKeyParts>(tile, 0, parts, row, rows, stride, H, d_kv);
   }
 }
 
-Sizes sizes(const AttentionSize& s) { return {s.heads, s.state(), s.value_dim, s.bound}; }
+Sizes sizes(const AttentionSize& s) { return {s.state(), s.heads, s.value_dim, s.bound}; }
 dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
   return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
 }
@@ -380,8 +408,8 @@ void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pi
   by_order(size.order, [&](auto order) {
     constexpr int P = decltype(order)::value;
     device.launch("accumulate_backward", accumulate_backward_mma_kernel<P>, grid_of(size, p),
-                  kThreads, kKeyTile * sizeof(float), p.pieces, p.first_row, sizes(size),
-                  Slots<P>(), kv, d_state, d_kv);
+                  kThreads, (kKeyTile + ByColumn<P>::kShared) * sizeof(float), p.pieces,
+                  p.first_row, sizes(size), Slots<P>(), kv, d_state, d_kv);
   });
 }
 

@@ -12,7 +12,7 @@ M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
 
 template <class E>
-M5_KERNEL M5_BOUNDS(kThreads, 4)
+M5_KERNEL M5_BOUNDS(kThreads, 3)
     head_kernel(HeadParameters p, std::int64_t n, const E* x, float* log_probs, float* inverse) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + warp();
   if (row >= n) return;
