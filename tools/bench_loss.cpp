@@ -320,7 +320,7 @@ int bench_loss(int argc, char** argv) {
   if (options.baseline_only) model.config.name = "none: baseline only";
   describe_run(report, "m5 bench" + provenance_command(argc, argv).substr(2), model);
   report.meta["device"] = session ? session->device_name() : "";
-  report.meta["threads"] = session ? session->threads() : 1;
+  report.meta["threads"] = pool.size();
   report.meta["tokens"] = data.store.total();
   report.meta["records"] = data.store.records.size();
   if (session) report.meta["memory"] = memory;

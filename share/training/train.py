@@ -200,7 +200,7 @@ def main():
     arms, limit = opt.pop("arms", ""), float(opt.pop("limit", 1e9))
     data, evals = Data(files, DEV, opt.pop("train", "fit")), Data(files, DEV, opt.pop("eval", "held"))
     log(records=len(data.len), nt=int(data.len.sum()), eval_nt=int(evals.len.sum()), at=time.time() - T0)
-    lines = [l.split() for l in open(arms)] if arms else [[]]
+    lines, failed = [l.split() for l in open(arms)] if arms else [[]], 0
     for line in lines:
         if time.time() - T0 > limit: log(skipped=line); continue
         o = dict(DEFAULT); o.update(opt); o.update(dict(a.split("=", 1) for a in line))
@@ -209,9 +209,12 @@ def main():
             o[k] = float(v)
         o["batch"] = int(o["batch"])
         try: run(o, data, evals, out)
-        except Exception as e: log(failed=o["name"], error=repr(e)[:500])
+        except Exception as e:
+            failed += 1
+            log(failed=o["name"], error=repr(e)[:500])
         if DEV == "cuda": torch.cuda.empty_cache()
+    return failed > 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
