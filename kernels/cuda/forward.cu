@@ -16,6 +16,9 @@ CudaPass<E>::CudaPass(CudaSweeps<E>& sweeps, std::span<const TokenView> batch, i
   const auto stream = [&] { return Array<E>(device_, batch_.rows * dim(), "the rows of a batch"); };
   for (int stage = 0; stage < stages; ++stage) stages_.push_back(stream());
   if (conv && !training) spare_ = stream();
+  if (!training && s_.config().layers > 1) {
+    queries_ = Array<E>(device_, batch_.rows * s_.query_columns(), "the rows of a batch");
+  }
   if (conv) inverse_ = Array<float>(device_, batch_.rows, "the rows of a batch");
   const std::int64_t state = batch_.contexts * s_.attention_.state();
   const int kept = training ? s_.config().layers : std::min(s_.config().layers, 2);
@@ -33,6 +36,12 @@ float* CudaPass<E>::state(int layer) {
   return states_[static_cast<std::size_t>(layer) % states_.size()].data();
 }
 
+template <class E>
+E* CudaPass<E>::queries(int layer, const Rows& rows) {
+  if (queries_.size() == 0 || layer + 1 == s_.config().layers) return nullptr;
+  return queries_.data() + rows.chunk->row * s_.query_columns();
+}
+
 // --- pieces of a layer
 
 // S_layer += phi(k)^T [v, 1].
@@ -43,6 +52,10 @@ void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
        nullptr);
   products_.forward(n, dim(), s_.key_columns(), w_.h.data(), s_.operand(s_.at(layer).key_value),
                     nullptr, nullptr, w_.z.data());
+  if (E* kept = queries(layer, rows)) {
+    products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(s_.at(layer).query),
+                      nullptr, nullptr, kept);
+  }
   accumulate(device_, s_.attention_, rows.pieces(), w_.z.data(), stride,
              w_.z.data() + s_.query_columns(), stride, true, w_.partial.data());
   reduce_states(device_, s_.attention_, rows.cut->spans(*rows.chunk), rows.chunk->spans,
@@ -53,10 +66,14 @@ template <class E>
 void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bool kept) {
   const std::int64_t n = rows.n();
   const LayerOffsets& at = s_.at(layer);
-  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
-  products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query), nullptr,
-                    nullptr, w_.z.data());
-  query(device_, s_.attention_, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
+  const E* z = queries(layer, rows);
+  if (!z) {
+    norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
+    products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query), nullptr,
+                      nullptr, w_.z.data());
+    z = w_.z.data();
+  }
+  query(device_, s_.attention_, rows.pieces(), z, state(layer), w_.o.data(),
         kept ? w_.weight.data() : nullptr);
   products_.forward(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
                     s_.operand(at.output_bias), x, out);

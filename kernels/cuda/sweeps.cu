@@ -180,10 +180,12 @@ Bytes CudaSweeps<E>::pass_memory(const PassSize& size) const {
   const std::int64_t streams = size.stages + (conv && !training) + (training ? 1 + conv : 0);
   const std::int64_t kept = training ? config().layers : std::min(config().layers, 2);
   const std::int64_t states = (kept + training) * size.contexts * attention_.state();
+  const std::int64_t queries = training || config().layers == 1 ? 0 : query_columns();
   const std::int64_t pieces = size.rows / kPieceRows + size.sequences;
   const std::int64_t tokens = size.rows + 2 * size.sequences * config().window;
   Bytes bytes;
-  bytes.device = count(streams * stream, sizeof(E)) + count(states, sizeof(float)) +
+  bytes.device = count(streams * stream + size.rows * queries, sizeof(E)) +
+                 count(states, sizeof(float)) +
                  count(size.contexts * attention_.state(), sizeof(double)) +
                  count(pieces, sizeof(Piece) + sizeof(Span)) + count(tokens, sizeof(Token)) +
                  (conv ? count(size.rows, sizeof(float)) : 0);

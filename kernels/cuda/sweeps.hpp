@@ -153,6 +153,9 @@ class CudaPass final : public Pass<float> {
   int dim() const { return s_.config().dim; }
   bool conv(int layer) const { return s_.config().has_conv(layer); }
   float* state(int layer);
+  // Where sum_keys has left the queries of these rows, so that x is normed once; null: nowhere, in
+  // training and in the last layer, where few rows are asked for.
+  E* queries(int layer, const Rows& rows);
 
   // forward.cu
   void sum_keys(int layer, const Rows& rows, const E* x);
@@ -177,6 +180,7 @@ class CudaPass final : public Pass<float> {
   Products& products_;
   Batch batch_;
   std::vector<Array<E>> stages_;      // [rows][d]
+  Array<E> queries_;                  // [rows][4 H]
   Array<E> spare_;                    // where a convolution cannot work in place
   std::vector<Array<float>> states_;  // [contexts][state], scaled
   Array<double> totals_;              // [contexts][state], while it is summed
