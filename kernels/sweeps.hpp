@@ -6,7 +6,8 @@
 //
 // Rules
 // - Everything that crosses the waist lies in host memory; x, the states S_l and their gradients
-//   stay with the device, in the type it likes.
+//   stay with the device, in the type it likes. So do parameters, moments and the gradient of the
+//   parameters, where the device updates them itself (update.hpp).
 // - The calls of a pass come one at a time, in the order of its declarations. A sweep may return
 //   before it is done, unless it fills an array, adds to the gradient or calls back: head, hidden,
 //   head_backward and embed_backward return when all that went before is done.
@@ -30,6 +31,7 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/parameters.hpp"
+#include "kernels/update.hpp"
 #include "m5/config.hpp"
 #include "m5/tokens.hpp"
 
@@ -132,10 +134,19 @@ class Sweeps {
   // Error(kResource) with the bytes needed and free where they do not fit. One pass at a time.
   virtual std::unique_ptr<Pass<T>> begin(std::span<const TokenView> batch, int stages) = 0;
 
+  // After load of state.parameters, at most once. Sweeps and state outlive the update; an average
+  // is kept where state has one. Null: the host is to update, and to load (the default). Throws
+  // Error(kResource) as begin() does.
+  virtual std::unique_ptr<Update> make_update(std::vector<UpdatePart>, ParameterState&) {
+    return nullptr;
+  }
+
   // Of what lives as long as the sweeps (parameters, packed weights, workspaces), and what a pass
   // adds; before anything is taken.
   virtual Bytes ready_memory() const = 0;
   virtual Bytes pass_memory(const PassSize& size) const = 0;
+  // Of the update, `averaged` or not, its ParameterState excluded. 0: the host is to update.
+  virtual Bytes update_memory(std::span<const UpdatePart>, bool /*averaged*/) const { return {}; }
 
  protected:
   Sweeps(const ModelConfig& config, const SweepOptions& options)

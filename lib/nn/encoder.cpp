@@ -216,7 +216,17 @@ int Encoder<T>::block_rows() const {
 template <class T>
 void Encoder<T>::set_parameters(const T* parameters) {
   impl_->sweeps->load(parameters);
-  impl_->memory_parameters.assign(parameters + table().encoder, parameters + table().total);
+  set_memory_parameters(parameters + table().encoder);
+}
+
+template <class T>
+void Encoder<T>::set_memory_parameters(const T* parameters) {
+  impl_->memory_parameters.assign(parameters, parameters + (table().total - table().encoder));
+}
+
+template <class T>
+kernels::Sweeps<T>& Encoder<T>::sweeps() {
+  return *impl_->sweeps;
 }
 
 template <class T>

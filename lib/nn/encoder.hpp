@@ -29,6 +29,10 @@ class Encoder {
   // Takes the memory of ready_memory(), copies and packs; call again after the parameters changed.
   // [table().total]
   void set_parameters(const T* parameters);
+  // Of the genome memory alone, [table().total - table().encoder]: where the sweeps were given
+  // theirs by an Update.
+  void set_memory_parameters(const T* parameters);
+  kernels::Sweeps<T>& sweeps();
 
   // Training: the residual stream is kept where it enters every so many layers (1, the default:
   // everywhere) and computed again in between. Less memory, the same results.
@@ -45,8 +49,8 @@ class Encoder {
   void hidden(Batch batch, std::span<const int> layers, const LayerSink& sink,
               const std::function<void()>& on_failure = {});
   ObjectiveResult evaluate(Batch batch, const Objective& objective, const RowCounts& counts = {});
-  // Adds the gradient of loss_scale * sum of -log p(target) to gradient[table().total].
-  // Needs sweeps for training.
+  // Adds the gradient of loss_scale * sum of -log p(target) to gradient[table().total], or, where
+  // that is null, to that of the sweeps' Update. Needs sweeps for training.
   ObjectiveResult loss_and_gradient(Batch batch, const Objective& objective, double loss_scale,
                                     double* gradient, const RowCounts& counts = {});
   // The same of the memory's parameters alone: no backward pass, and sweeps for inference do.

@@ -3,19 +3,17 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "kernels/update.hpp"
 #include "train/settings.hpp"
 
 namespace m5 {
 
 // What changes from step to step. Windows and masks are functions of the seed and the step, so the
 // step is the only cursor into the data.
-struct TrainState {
-  std::int64_t step = 0;                                       // steps done
-  std::int64_t tokens = 0;                                     // nt read by them
-  std::vector<float> parameters, first_moment, second_moment;  // each one slab
-  std::vector<float> average;  // of the parameters over the steps; empty: not kept
+struct TrainState : kernels::ParameterState {
+  std::int64_t step = 0;    // steps done
+  std::int64_t tokens = 0;  // nt read by them
 };
 
 // `settings` also names the data (key "training-data"). The average is kept where there is one.

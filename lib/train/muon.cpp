@@ -7,9 +7,9 @@
 namespace m5 {
 namespace {
 
-constexpr int kSteps = 5;
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
-constexpr double kUpdateScale = 0.2;
+using kernels::muon::kA;
+using kernels::muon::kB;
+using kernels::muon::kC;
 
 MatrixShape wide(MatrixShape shape) {
   return {std::min(shape.rows, shape.columns), std::max(shape.rows, shape.columns)};
@@ -82,7 +82,7 @@ void Muon::orthogonalise(int worker, MatrixShape shape, std::vector<float>& x) {
       work.x[i * columns + j] = static_cast<float>(value * inverse);
     }
   }
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < kernels::muon::kSteps; ++step) {
     // X <- a X + (b A + c A^2) X, A = X X^T.
     backend_.pack(*work.by_x, work.x.data(), nullptr);
     backend_.linear(worker, *work.by_x, s.rows, work.x.data(), work.gram.data(),
@@ -118,7 +118,7 @@ void Muon::update(int worker, MatrixShape shape, const Step& step, const double*
   }
   orthogonalise(worker, shape, x);
   const double move =
-      kUpdateScale * std::sqrt(static_cast<double>(std::max(shape.rows, shape.columns)));
+      kernels::muon::kScale * std::sqrt(static_cast<double>(std::max(shape.rows, shape.columns)));
   for (std::size_t i = 0; i < n; ++i) {
     const double wi = w[i];
     w[i] = static_cast<float>(wi - step.learning_rate *

@@ -1,6 +1,6 @@
-// Muon: a matrix moves along the nearest orthogonal matrix of its momentum, so that every direction
-// in it moves as far (Jordan et al. 2024, github.com/KellerJordan/Muon; scale of Liu et al. 2025,
-// arXiv:2502.16982).
+// Muon on the host: a matrix moves along the nearest orthogonal matrix of its momentum, so that
+// every direction in it moves as far (Jordan et al. 2024, github.com/KellerJordan/Muon; scale of
+// Liu et al. 2025, arXiv:2502.16982).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/backend.hpp"
+#include "kernels/update.hpp"
 
 namespace m5 {
 
@@ -24,7 +24,7 @@ struct MatrixShape {
 
 class Muon {
  public:
-  static constexpr double kMomentum = 0.95;
+  static constexpr double kMomentum = kernels::muon::kMomentum;
 
   // For matrices of these shapes; the backend must outlive it.
   Muon(kernels::Backend<float>& backend, const std::vector<MatrixShape>& shapes);

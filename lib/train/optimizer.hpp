@@ -1,47 +1,22 @@
-// The update of the parameters: AdamW for all of them, or Muon for the matrices of the blocks.
+// How the parameters are updated: AdamW for all of them, or Muon for the matrices of the blocks.
+// By which rule and at which rate; the arithmetic is kernels::Update's.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "kernels/backend.hpp"
 #include "kernels/parameters.hpp"
-#include "train/checkpoint.hpp"
-#include "train/muon.hpp"
+#include "kernels/update.hpp"
 #include "train/settings.hpp"
 
 namespace m5 {
 
-class Optimizer {
- public:
-  // Settings and backend must outlive it.
-  Optimizer(const TrainSettings& settings, const ParameterTable& table,
-            kernels::Backend<float>& backend);
+// The parts that training updates: all parameters, or the genome memory's alone.
+std::vector<kernels::UpdatePart> update_parts(const TrainSettings& settings,
+                                              const ParameterTable& table);
 
-  // Step `step`, from 1: parameters and moments from gradient * gradient_scale. Muon keeps its
-  // momentum as the first moment.
-  void update(std::int64_t step, double gradient_scale, const double* gradient, TrainState& state);
-
-  // Bytes beside the slabs of TrainState.
-  static std::int64_t memory_needed(const TrainSettings& settings, const ParameterTable& table,
-                                    const kernels::Backend<float>& backend);
-
- private:
-  // A stretch of the slab that is updated in one way.
-  struct Part {
-    std::int64_t offset, size;
-    bool decay;
-    double factor;      // of the learning rate
-    MatrixShape shape;  // under Muon; no rows: AdamW
-  };
-  static std::vector<Part> parts_of(const TrainSettings& settings, const ParameterTable& table);
-  static std::vector<MatrixShape> shapes_of(const std::vector<Part>& parts);
-
-  const TrainSettings& settings_;
-  kernels::Backend<float>& backend_;
-  std::vector<Part> parts_;
-  Muon muon_;
-};
+// Step `step`, from 1, for the gradient times gradient_scale.
+kernels::UpdateStep update_step(const TrainSettings& settings, std::int64_t step,
+                                double gradient_scale);
 
 }  // namespace m5

@@ -8,6 +8,8 @@
 
 #include "m5/error.hpp"
 #include "nn/memory_mix.hpp"
+#include "train/host_update.hpp"
+#include "train/optimizer.hpp"
 
 namespace m5 {
 namespace {
@@ -61,22 +63,34 @@ Trainer::Trainer(const TrainSettings& settings, const GenomeStore& store, kernel
       parallel_(tiles_of(device.host())),
       sampler_(store, settings.reverse_complement),
       encoder_(device.host(), sweeps_of(settings, device)),
-      optimizer_(settings, encoder_.table(), device.host()),
       batch_(store),
-      state_(std::move(state)) {
-  const auto size = static_cast<std::size_t>(encoder_.table().total);
-  if (state_.parameters.size() != size) {
+      state_(std::move(state)),
+      averaged_(settings.average > 0 || !state_.average.empty()) {
+  if (state_.parameters.size() != static_cast<std::size_t>(encoder_.table().total)) {
     throw Error(ErrorKind::kInternal, "parameters do not fit the configuration");
   }
-  state_.first_moment.resize(size);
-  state_.second_moment.resize(size);
-  if (settings_.average > 0 && state_.average.empty()) state_.average = state_.parameters;
-  gradient_.resize(size);
+  if (averaged_ && state_.average.empty()) state_.average = state_.parameters;
   if (!settings.config.memory.empty()) {
     memory_ = std::make_unique<TrainingMemory>(store, settings, parallel_);
   }
   encoder_.keep_every(keep_every);
   encoder_.set_parameters(state_.parameters.data());
+  update_ = make_update(encoder_.sweeps(), device.host(), update_parts(settings, encoder_.table()),
+                        state_);
+}
+
+const TrainState& Trainer::state() {
+  update_->fetch();
+  return state_;
+}
+
+const std::vector<float>& Trainer::weights() {
+  update_->fetch();
+  return averaged_ ? state_.average : state_.parameters;
+}
+
+void Trainer::use(kernels::Update::Slab slab) {
+  encoder_.set_memory_parameters(update_->use(slab));
 }
 
 StepResult Trainer::step() {
@@ -85,7 +99,7 @@ StepResult Trainer::step() {
   const std::int64_t windows = stage.windows();
   StepResult result;
   result.learning_rate = settings_.schedule().at(step);
-  std::fill(gradient_.begin(), gradient_.end(), 0.0);
+  update_->clear_gradient();
   for (std::int64_t first = 0; first < settings_.accumulate * windows; first += windows) {
     batch_.clear();
     for (std::int64_t index = first; index < first + windows; ++index) {
@@ -97,53 +111,38 @@ StepResult Trainer::step() {
     const RowCounts counts = memory_ ? memory_->counts(batch_) : RowCounts{};
     result.objective += settings_.memory_only
                             ? encoder_.memory_gradient(batch_.views(), batch_.objective(), 1.0,
-                                                       gradient_.data(), counts)
+                                                       update_->gradient(), counts)
                             : encoder_.loss_and_gradient(batch_.views(), batch_.objective(), 1.0,
-                                                         gradient_.data(), counts);
+                                                         update_->gradient(), counts);
   }
   if (!std::isfinite(result.objective.total_nll())) not_finite("the loss");
   // A step without a chosen position has no gradient: weight decay and momentum go on alone.
   const double mean =
       1.0 / static_cast<double>(std::max<std::int64_t>(result.objective.total_count(), 1));
-  double squares = 0;
-  for (const double g : gradient_) squares += g * g;
-  result.gradient_norm = std::sqrt(squares) * mean;
+  result.gradient_norm = std::sqrt(update_->squared_norm()) * mean;
   if (!std::isfinite(result.gradient_norm)) not_finite("the gradient");
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
-  optimizer_.update(step, clipped ? mean * settings_.clip / result.gradient_norm : mean,
-                    gradient_.data(), state_);
-  check_finite();
-  encoder_.set_parameters(state_.parameters.data());
+  const double scale = clipped ? mean * settings_.clip / result.gradient_norm : mean;
+  // Never into a checkpoint or a model.
+  if (!update_->apply(update_step(settings_, step, scale))) not_finite("an updated parameter");
+  use(kernels::Update::Slab::kParameters);
   state_.step = step;
   average();
   state_.tokens += result.tokens;
   return result;
 }
 
-// Never into a checkpoint or a model.
-void Trainer::check_finite() const {
-  for (const std::vector<float>* slab :
-       {&state_.parameters, &state_.first_moment, &state_.second_moment}) {
-    for (const float value : *slab) {
-      if (!std::isfinite(value)) not_finite("an updated parameter");
-    }
-  }
-}
-
 void Trainer::average() {
   // Of few steps it is the mean rather than the start: (1 + t) / (10 + t) grows to the decay.
   const auto t = static_cast<double>(state_.step);
-  const double gain = 1 - std::min(settings_.average, (1 + t) / (10 + t));
-  for (std::size_t i = 0; i < state_.average.size(); ++i) {
-    const double mean = state_.average[i];
-    state_.average[i] = static_cast<float>(mean + gain * (state_.parameters[i] - mean));
-  }
+  if (averaged_) update_->average(1 - std::min(settings_.average, (1 + t) / (10 + t)));
 }
 
 ObjectiveResult Trainer::validate(const GenomeStore& store, const Stage& stage,
                                   std::int64_t max_tokens) {
   const std::vector<Window> windows = validation_windows(store, stage.segment_length, max_tokens);
-  encoder_.set_parameters(weights().data());
+  using Slab = kernels::Update::Slab;
+  use(averaged_ ? Slab::kAverage : Slab::kParameters);
   ObjectiveResult result;
   Batch batch(store);
   // Of each window its own: no whole record, no round.
@@ -162,7 +161,7 @@ ObjectiveResult Trainer::validate(const GenomeStore& store, const Stage& stage,
     batch.add(windows[i], {kValidationSeed, 0, static_cast<std::int64_t>(i)}, MaskOptions{});
   }
   evaluate();
-  encoder_.set_parameters(state_.parameters.data());
+  use(Slab::kParameters);
   return result;
 }
 
@@ -176,11 +175,14 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
   kernels::Backend<float>& host = device.host();
   Encoder<float> encoder(host, sweeps_of(settings, device));
   const LargestBatch largest = largest_batch(settings, {&training, &validation});
-  // Parameters, two moments and the model that training starts from, the gradient in double, the
-  // average; of a row its token, and of each that is chosen 10 bytes, in lists that grow by
-  // doubling, and four log-probabilities.
+  // Parameters, two moments and the model that training starts from, the average (a device that
+  // updates brings them here for checkpoints); of a row its token, and of each that is chosen 10
+  // bytes, in lists that grow by doubling, and four log-probabilities.
   const ParameterTable& table = encoder.table();
-  const std::int64_t slabs = 4 * 4 + 8 + (settings.average > 0 ? 4 : 0);
+  const bool averaged = settings.average > 0;
+  const std::int64_t slabs = 4 * 4 + (averaged ? 4 : 0);
+  const kernels::Bytes update =
+      update_memory(encoder.sweeps(), host, update_parts(settings, table), averaged);
   const double rate = settings.mask.every > 0 ? 1.0 / static_cast<double>(settings.mask.every)
                                               : std::min(1.0, 1.1 * settings.mask.rate);
   const std::int64_t rest =
@@ -189,16 +191,17 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
       static_cast<std::int64_t>(TrainingMemory::memory_needed(settings, training, host.workers())) +
       static_cast<std::int64_t>(MemoryMix<float>::work_bytes(
           settings.config.memory, host.workers(), encoder.block_rows(), !settings.memory_only)) +
-      Optimizer::memory_needed(settings, table, host);
+      static_cast<std::int64_t>(update.host);
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
     encoder.keep_every(k);
-    const std::int64_t bytes =
-        static_cast<std::int64_t>(
-            encoder.ready_memory().host +
-            encoder.pass_memory(largest.rows, largest.contexts, largest.contexts).host) +
-        rest;
-    if (k == 1 || bytes < least.bytes) least = {k, bytes};
+    const kernels::Bytes ready = encoder.ready_memory(),
+                         pass =
+                             encoder.pass_memory(largest.rows, largest.contexts, largest.contexts);
+    const std::int64_t bytes = static_cast<std::int64_t>(ready.host + pass.host) + rest;
+    if (k == 1 || bytes < least.bytes) {
+      least = {k, bytes, ready.device + pass.device + update.device};
+    }
     if (bytes <= limit) break;
   }
   return least;

@@ -10,7 +10,6 @@
 #include "nn/encoder.hpp"
 #include "train/batch.hpp"
 #include "train/checkpoint.hpp"
-#include "train/optimizer.hpp"
 #include "train/settings.hpp"
 #include "train/training_memory.hpp"
 
@@ -26,7 +25,8 @@ struct StepResult {
 // How a run is to fit the memory. The results do not depend on it.
 struct MemoryPlan {
   int keep_every = 1;      // layers from one kept residual stream to the next (Encoder::keep_every)
-  std::int64_t bytes = 0;  // of encoder and optimizer
+  std::int64_t bytes = 0;  // of encoder and optimizer, of the host
+  std::uint64_t device_bytes = 0;  // of the device's own memory
 };
 
 class Trainer {
@@ -36,14 +36,15 @@ class Trainer {
   Trainer(const TrainSettings& settings, const GenomeStore& store, kernels::Device& device,
           TrainState state, int keep_every = 1);
 
-  // Step state().step + 1. Throws Error(kNumeric), the state then being useless, when loss,
-  // gradient or an updated parameter is not finite.
+  // Step steps() + 1. Throws Error(kNumeric), the state then being useless, when loss, gradient or
+  // an updated parameter is not finite.
   StepResult step();
-  const TrainState& state() const { return state_; }
+  std::int64_t steps() const { return state_.step; }     // done
+  std::int64_t tokens() const { return state_.tokens; }  // nt read by them
+  // Both hold until the next step, and bring to the host what is with the device.
+  const TrainState& state();
   // What is validated and saved as the model: the average, where one is kept.
-  const std::vector<float>& weights() const {
-    return state_.average.empty() ? state_.parameters : state_.average;
-  }
+  const std::vector<float>& weights();
 
   // Evenly spread windows of up to max_tokens nt under masks that are the same for every run (mask
   // rate 0.15, shares 0.8, 0.1, 0.1), so that runs compare. No more windows at a time than a
@@ -60,18 +61,18 @@ class Trainer {
 
  private:
   Window draw(const WindowId& id, std::int64_t segment_length);
-  void check_finite() const;
   void average();
+  void use(kernels::Update::Slab slab);
 
   const TrainSettings& settings_;
   const ParallelFor parallel_;  // on the threads of the host
   WindowSampler sampler_;
   Encoder<float> encoder_;
-  Optimizer optimizer_;
   Batch batch_;
   std::unique_ptr<TrainingMemory> memory_;  // of a config with a genome memory
-  TrainState state_;
-  std::vector<double> gradient_;
+  TrainState state_;                        // the slabs: see Update::fetch
+  const bool averaged_;
+  std::unique_ptr<kernels::Update> update_;
 };
 
 }  // namespace m5

@@ -61,8 +61,8 @@ bool run_training(const TrainingRun& run, kernels::Device& device, Model& model)
   Trainer trainer(settings, *run.training, device, std::move(start), run.keep_every);
 
   std::int64_t asked = 0;  // positions
-  while (trainer.state().step < settings.steps()) {
-    const std::int64_t step = trainer.state().step + 1;
+  while (trainer.steps() < settings.steps()) {
+    const std::int64_t step = trainer.steps() + 1;
     StepRow row;
     row.step = step;
     const Stage& stage = stage_of(settings.curriculum, step);
@@ -75,7 +75,7 @@ bool run_training(const TrainingRun& run, kernels::Device& device, Model& model)
       asked += result.objective.total_count();
       row.gradient_norm = result.gradient_norm;
       row.learning_rate = result.learning_rate;
-      row.tokens = trainer.state().tokens;
+      row.tokens = trainer.tokens();
       const bool due =
           step == settings.steps() || (run.validate_every > 0 && step % run.validate_every == 0);
       if (run.validation != nullptr && due) {

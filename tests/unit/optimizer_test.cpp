@@ -6,7 +6,9 @@
 #include <set>
 
 #include "base/random.hpp"
+#include "kernels/devices.hpp"
 #include "m5/model.hpp"
+#include "train/host_update.hpp"
 
 namespace m5 {
 namespace {
@@ -24,19 +26,18 @@ class OptimizerTest : public testing::Test {
 
   // The parameters after two steps of made-up gradients.
   std::vector<float> updated() {
-    const auto backend = kernels::make_cpu_backend({.threads = 2});
-    const ParameterTable table(settings_.config);
-    Optimizer optimizer(settings_, table, *backend);
-    TrainState state;
+    const auto device = kernels::make_device({.threads = 2});
+    const auto sweeps = device->make_sweeps(settings_.config, {.training = true});
+    kernels::ParameterState state;
     state.parameters = initial_model(settings_.config, 1).parameters;
-    state.first_moment.resize(state.parameters.size());
-    state.second_moment.resize(state.parameters.size());
-    std::vector<double> gradient(state.parameters.size());
+    const auto update =
+        make_update(*sweeps, device->host(), update_parts(settings_, sweeps->table()), state);
     for (std::int64_t step = 1; step <= 2; ++step) {
-      for (std::size_t i = 0; i < gradient.size(); ++i) {
-        gradient[i] = normal(static_cast<std::uint64_t>(step), i);
+      update->clear_gradient();
+      for (std::size_t i = 0; i < state.parameters.size(); ++i) {
+        update->gradient()[i] += normal(static_cast<std::uint64_t>(step), i);
       }
-      optimizer.update(step, 0.5, gradient.data(), state);
+      EXPECT_TRUE(update->apply(update_step(settings_, step, 0.5)));
     }
     return state.parameters;
   }
