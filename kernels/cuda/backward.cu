@@ -1,9 +1,10 @@
 // Backward sweeps, mirroring forward.cu. All but the stages and the states is computed again for
 // each chunk. Gradients of parameters are sums in fp32 on the device (of products) or of partial
-// sums in double, downloaded once a pass.
+// sums in double; once a pass they are added to the update's, in double, or downloaded.
 #include <algorithm>
 
 #include "kernels/cuda/sweeps.hpp"
+#include "m5/error.hpp"
 
 namespace m5::kernels::cuda {
 
@@ -86,7 +87,12 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
   const LayerOffsets& at = s_.at(last);
   const HeadParameters head = head_parameters();
   const auto rest = static_cast<std::size_t>(table.total - table.encoder);
+  if (!gradient && s_.update_.gradient.size() == 0) {
+    throw Error(ErrorKind::kInternal, "device cuda: a gradient for no update");
+  }
   host_gradient_ = gradient;
+  // Of the head's bias and all behind it.
+  double* const by_host = gradient ? gradient + table.head_bias : s_.update_.host_gradient.data();
   device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
   device_.clear(s_.head_sums_.data(), s_.head_sums_.bytes());
   device_.clear(dx_.data(), dx_.bytes());
@@ -116,12 +122,11 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
            d_rest.data() + static_cast<std::size_t>(row / kBlockRows) * rest);
     });
     for (std::size_t i = 0; i < blocks * rest; ++i) {
-      gradient[static_cast<std::size_t>(table.encoder) + i % rest] +=
+      by_host[static_cast<std::size_t>(table.encoder - table.head_bias) + i % rest] +=
           static_cast<double>(d_rest[i]);
     }
     for (std::size_t i = 0; i < values; ++i) {
-      gradient[static_cast<std::size_t>(table.head_bias) + i % 4] +=
-          static_cast<double>(d_logits[i]);
+      by_host[i % 4] += static_cast<double>(d_logits[i]);
     }
     device_.upload_pinned(w_.d_logits.data(), d_logits, values * sizeof(float));
     cuda::head_backward(device_, head, n, w_.out.data(), w_.inverse.data(), w_.d_logits.data(),
@@ -197,6 +202,13 @@ void CudaPass<E>::embed_backward() {
     products_.backward_weight(rows.n(), dim(), columns, dx_.data() + rows.chunk->row * dim(),
                               w_.up.data(), s_.gradient(table.embedding));
   });
+  if (!host_gradient_) {
+    UpdateMemory& update = s_.update_;
+    add_gradient(device_, table.head_bias, s_.gradient_.data(), update.gradient.data());
+    device_.upload(update.gradient.data() + table.head_bias, update.host_gradient.data(),
+                   update.host_gradient.size() * sizeof(double));
+    return;
+  }
   std::vector<float> sum(s_.gradient_.size());
   device_.download(sum.data(), s_.gradient_.data(), s_.gradient_.bytes());
   for (std::size_t i = 0; i < sum.size(); ++i) host_gradient_[i] += static_cast<double>(sum[i]);

@@ -122,18 +122,27 @@ bool CudaSweeps<E>::any_convolution() const {
 }
 
 template <class E>
+void CudaSweeps<E>::require_free(std::uint64_t bytes, const std::string& what) const {
+  const std::uint64_t free = device_.free_bytes();
+  if (bytes <= free) return;
+  throw Error(ErrorKind::kResource, "device cuda: " + what + " " + megabytes(bytes) + " MB, " +
+                                        megabytes(free) + " MB are free on " + device_.name());
+}
+
+template <class E>
+void CudaSweeps<E>::make_operands() {
+  if constexpr (!std::is_same_v<E, float>) {
+    convert(device_, table().total, parameters_.data(), operands_.data());
+  }
+}
+
+template <class E>
 void CudaSweeps<E>::load(const float* parameters) {
-  constexpr bool kConverted = !std::is_same_v<E, float>;
   if (parameters_.size() == 0) {
-    const std::uint64_t needed = ready_memory().device, free = device_.free_bytes();
-    if (needed > free) {
-      throw Error(ErrorKind::kResource, "device cuda: the model needs " + megabytes(needed) +
-                                            " MB, " + megabytes(free) + " MB are free on " +
-                                            device_.name());
-    }
+    require_free(ready_memory().device, "the model needs");
     products_ = std::make_unique<Products>(device_, setup_.chunk_rows, setup_.measured_products);
     parameters_ = Array<float>(device_, table().total, "the parameters");
-    if (kConverted) operands_ = Array<E>(device_, table().total, "the parameters");
+    if (!std::is_same_v<E, float>) operands_ = Array<E>(device_, table().total, "the parameters");
     if (options().training) {
       gradient_ = Array<float>(device_, table().encoder, "the gradient");
       head_sums_ = Array<float>(device_, 4 * config().dim, "the gradient");
@@ -147,9 +156,7 @@ void CudaSweeps<E>::load(const float* parameters) {
     }
   }
   device_.upload(parameters_.data(), parameters, parameters_.bytes());
-  if constexpr (kConverted) {
-    convert(device_, table().total, parameters_.data(), operands_.data());
-  }
+  make_operands();
   device_.finish();
 }
 
@@ -203,12 +210,7 @@ std::unique_ptr<Pass<float>> CudaSweeps<E>::begin(std::span<const TokenView> bat
     size.rows += s.length;
     size.contexts = std::max(size.contexts, s.context + 1);
   }
-  const std::uint64_t needed = pass_memory(size).device, free = device_.free_bytes();
-  if (needed > free) {
-    throw Error(ErrorKind::kResource, "device cuda: " + std::to_string(size.rows) + " nt need " +
-                                          megabytes(needed) + " MB, " + megabytes(free) +
-                                          " MB are free on " + device_.name());
-  }
+  require_free(pass_memory(size).device, std::to_string(size.rows) + " nt need");
   return std::make_unique<CudaPass<E>>(*this, batch, stages);
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/attention.hpp"
@@ -15,6 +16,7 @@
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
+#include "kernels/cuda/update.hpp"
 #include "kernels/sweeps.hpp"
 
 namespace m5::kernels::cuda {
@@ -71,6 +73,8 @@ struct HiddenTransfer {
 
 template <class E>
 class CudaPass;
+template <class E>
+class CudaUpdate;
 
 template <class E>
 class CudaSweeps final : public Sweeps<float> {
@@ -82,11 +86,19 @@ class CudaSweeps final : public Sweeps<float> {
   std::unique_ptr<Pass<float>> begin(std::span<const TokenView> batch, int stages) override;
   Bytes ready_memory() const override;
   Bytes pass_memory(const PassSize& size) const override;
+  // update.cu
+  std::unique_ptr<Update> make_update(std::vector<UpdatePart> parts,
+                                      ParameterState& state) override;
+  Bytes update_memory(std::span<const UpdatePart> parts, bool averaged) const override;
 
   Device& device() { return device_; }
 
  private:
   friend class CudaPass<E>;
+  friend class CudaUpdate<E>;
+  // Error(kResource) with `what` so many bytes, and what is free, where it is less.
+  void require_free(std::uint64_t bytes, const std::string& what) const;
+  void make_operands();  // of the parameters
   const float* parameter(std::int64_t offset) const { return parameters_.data() + offset; }
   // The same as an operand.
   const E* operand(std::int64_t offset) const;
@@ -109,6 +121,7 @@ class CudaSweeps final : public Sweeps<float> {
   Array<float> parameters_;  // [total]
   Array<E> operands_;        // [total]; empty where E is float
   Array<float> gradient_;    // [encoder] of the pass, training
+  UpdateMemory update_;      // empty before make_update
   Array<float> head_sums_;   // [4][d]
   Array<double> weights_;    // [F] of the states
   Workspace<E> work_;
@@ -186,9 +199,9 @@ class CudaPass final : public Pass<float> {
   Array<double> totals_;              // [contexts][state], while it is summed
   Array<float> inverse_;              // [rows] inverse roots, for convolutions
   // Backward.
-  Array<E> dx_, dx_other_;  // [rows][d]
-  Array<float> d_states_;   // [contexts][state]
-  double* host_gradient_ = nullptr;
+  Array<E> dx_, dx_other_;           // [rows][d]
+  Array<float> d_states_;            // [contexts][state]
+  double* host_gradient_ = nullptr;  // null: that of the update
 };
 
 }  // namespace m5::kernels::cuda

@@ -123,6 +123,23 @@ TEST(CudaMemory, IsWhatIsTold) {
       const std::uint64_t told = sweeps->ready_memory().device + sweeps->pass_memory(size).device;
       EXPECT_LE(device.taken_bytes(), told);
       EXPECT_GE(static_cast<double>(device.taken_bytes()), 0.99 * static_cast<double>(told));
+      if (!training) continue;
+      const ParameterTable& table = sweeps->table();
+      const std::int64_t d = setup.config.dim;
+      std::vector<UpdatePart> parts{{.offset = 0, .size = table.total - d * d}};
+      if (conv) {
+        parts.push_back({.offset = table.total - d * d,
+                         .size = d * d,
+                         .rows = static_cast<int>(d),
+                         .columns = static_cast<int>(d)});
+      }
+      ParameterState state;
+      state.parameters = parameters;
+      if (conv) state.average = parameters;
+      const std::uint64_t before = device.taken_bytes();
+      const auto update = sweeps->make_update(parts, state);
+      EXPECT_EQ(device.taken_bytes() - before, sweeps->update_memory(parts, conv).device);
+      EXPECT_TRUE(state.parameters.empty());
     }
   }
 }

@@ -10,7 +10,8 @@
 namespace m5::kernels::cuda {
 
 std::vector<Check> kernel_checks(Device& device);
-// Those of the attention among them.
+// Those of the attention among them, and of the update of the parameters.
 void attention_checks(Device& device, std::vector<Check>& checks);
+void optimizer_checks(Device& device, std::vector<Check>& checks);
 
 }  // namespace m5::kernels::cuda
