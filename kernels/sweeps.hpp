@@ -26,6 +26,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 
@@ -147,6 +148,8 @@ class Sweeps {
   virtual Bytes pass_memory(const PassSize& size) const = 0;
   // Of the update, `averaged` or not, its ParameterState excluded. 0: the host is to update.
   virtual Bytes update_memory(std::span<const UpdatePart>, bool /*averaged*/) const { return {}; }
+  // Of the device's own memory, bytes that are free; no bound where it has none.
+  virtual std::uint64_t free_memory() const { return std::numeric_limits<std::uint64_t>::max(); }
 
  protected:
   Sweeps(const ModelConfig& config, const SweepOptions& options)

@@ -211,6 +211,9 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
   line("planned_tokens", o.settings.planned_tokens());
   line("keep_every_layers", plan.keep_every);
   line("memory_bytes", plan.bytes);
+  if (plan.device_bytes > 0) {
+    line("device_memory_bytes", static_cast<std::int64_t>(plan.device_bytes));
+  }
   line("memory_available_bytes", static_cast<std::int64_t>(limit.bytes));
   std::printf("memory_fits\t%s\n",
               fits(static_cast<std::uint64_t>(plan.bytes), limit) ? "yes" : "no");
@@ -291,6 +294,10 @@ int train(Options& o) {
            ", " + with_commas(static_cast<std::int64_t>(model.parameters.size())) +
            " parameters; " + device->name() + ", " + std::to_string(device->host().workers()) +
            " threads; memory " + with_commas(plan.bytes) + " bytes" +
+           (plan.device_bytes == 0
+                ? ""
+                : ", of the device " + with_commas(static_cast<std::int64_t>(plan.device_bytes)) +
+                      " bytes") +
            (plan.keep_every == 1
                 ? ""
                 : "; activation checkpoint every " + std::to_string(plan.keep_every) + " layers"));

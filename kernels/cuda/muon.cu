@@ -60,12 +60,12 @@ unsigned blocks(std::int64_t count) { return static_cast<unsigned>(ceil_div(coun
 
 }  // namespace
 
-void muon_update(Device& device, Products& products, MuonMemory& memory, const UpdatePart& part,
-                 const UpdateStep& step, const double* gradient, float* m, float* w,
-                 double* partial, int* not_finite) {
+void muon_update(Device& device, MuonMemory& memory, const UpdatePart& part, const UpdateStep& step,
+                 const double* gradient, float* m, float* w, double* partial, int* not_finite) {
   const int rows = std::min(part.rows, part.columns), columns = std::max(part.rows, part.columns);
   const Turn turn{rows, columns, rows != part.rows};
   const std::int64_t n = part.size, square = std::int64_t{rows} * rows;
+  Products& products = *memory.products;
   float *x = memory.x.data(), *product = memory.product.data(), *gram = memory.gram.data();
   device.launch("muon_momentum", momentum_kernel, blocks(n), kThreads, 0, n, step.gradient_scale,
                 gradient, m, product, not_finite);

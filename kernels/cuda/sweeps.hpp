@@ -90,6 +90,7 @@ class CudaSweeps final : public Sweeps<float> {
   std::unique_ptr<Update> make_update(std::vector<UpdatePart> parts,
                                       ParameterState& state) override;
   Bytes update_memory(std::span<const UpdatePart> parts, bool averaged) const override;
+  std::uint64_t free_memory() const override { return device_.free_bytes(); }
 
   Device& device() { return device_; }
 

@@ -20,11 +20,11 @@ void UpdateMemory::each(const ParameterTable& table, std::span<const UpdatePart>
   take(m.norm, 1);
   take(m.not_finite, 1);
   const MuonSize size(parts);
-  if (size.matrix == 0) return;
+  if (size.rows == 0) return;
   take(m.muon.x, size.matrix);
   take(m.muon.product, size.matrix);
-  take(m.muon.gram, size.gram);
-  take(m.muon.square, size.gram);
+  take(m.muon.gram, size.rows * size.rows);
+  take(m.muon.square, size.rows * size.rows);
   take(m.muon.norm, 1);
 }
 
@@ -34,11 +34,13 @@ UpdateMemory::UpdateMemory(Device& device, const ParameterTable& table,
   each(table, parts, averaged, *this, [&](auto& array, std::int64_t count) {
     array = std::decay_t<decltype(array)>(device, count, "the update of the parameters");
   });
+  const MuonSize size(parts);
+  if (size.rows > 0) muon.products = std::make_unique<Products>(device, size.rows);
 }
 
 std::uint64_t UpdateMemory::bytes(const ParameterTable& table, std::span<const UpdatePart> parts,
                                   bool averaged) {
-  std::uint64_t sum = 0;
+  std::uint64_t sum = MuonSize(parts).rows > 0 ? Products::workspace_bytes() : 0;
   UpdateMemory none;
   each(table, parts, averaged, none, [&](auto& array, std::int64_t count) {
     sum += static_cast<std::uint64_t>(count) * sizeof(*array.data());
@@ -89,7 +91,7 @@ class CudaUpdate final : public Update {
           m_.gradient.data(), m_.first.data(), m_.second.data(), p, m_.not_finite.data());
     for (const UpdatePart& part : parts_) {
       if (!part.muon()) continue;
-      muon_update(device_, *s_.products_, m_.muon, part, step, m_.gradient.data() + part.offset,
+      muon_update(device_, m_.muon, part, step, m_.gradient.data() + part.offset,
                   m_.first.data() + part.offset, p + part.offset, m_.partial.data(),
                   m_.not_finite.data());
     }

@@ -199,10 +199,11 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
                          pass =
                              encoder.pass_memory(largest.rows, largest.contexts, largest.contexts);
     const std::int64_t bytes = static_cast<std::int64_t>(ready.host + pass.host) + rest;
-    if (k == 1 || bytes < least.bytes) {
-      least = {k, bytes, ready.device + pass.device + update.device};
+    const std::uint64_t of_device = ready.device + pass.device + update.device;
+    if (k == 1 || bytes < least.bytes || of_device < least.device_bytes) {
+      least = {k, bytes, of_device};
     }
-    if (bytes <= limit) break;
+    if (bytes <= limit && of_device <= encoder.sweeps().free_memory()) break;
   }
   return least;
 }

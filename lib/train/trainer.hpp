@@ -54,7 +54,8 @@ class Trainer {
   // Rows of the largest micro-batch of the settings.
   static std::int64_t largest_rows(const TrainSettings& settings, const GenomeStore& store);
   // For the largest micro-batch and validation, beside what the process has: the least
-  // recomputation that needs at most `limit` bytes, or, if none does, the least need.
+  // recomputation that needs at most `limit` bytes, and of the device's what is free; or, if none
+  // does, the least need.
   static MemoryPlan plan_memory(const TrainSettings& settings, const GenomeStore& training,
                                 const GenomeStore& validation, kernels::Device& device,
                                 std::int64_t limit);

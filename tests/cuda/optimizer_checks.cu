@@ -212,17 +212,17 @@ class Checks : CheckList<float> {
     MuonMemory memory;
     memory.x = room<float>(device_, size.matrix);
     memory.product = room<float>(device_, size.matrix);
-    memory.gram = room<float>(device_, size.gram);
-    memory.square = room<float>(device_, size.gram);
+    memory.gram = room<float>(device_, size.rows * size.rows);
+    memory.square = room<float>(device_, size.rows * size.rows);
     memory.norm = put_typed(device_, Values(1));
-    Products products(device_, 1024);
+    memory.products = std::make_unique<Products>(device_, size.rows);
     auto partial = put_typed(device_, Values(static_cast<std::size_t>(square_parts(n))));
     const auto run = [&](const Values& g, Values& m_after, Values& w_after) {
       const auto G = put_typed(device_, g);
       auto M = wide(m0), W = wide(w0);
       auto flag = put_typed(device_, std::vector<int>{0});
-      muon_update(device_, products, memory, part, step(), G.data(), M.data(), W.data(),
-                  partial.data(), flag.data());
+      muon_update(device_, memory, part, step(), G.data(), M.data(), W.data(), partial.data(),
+                  flag.data());
       m_after = get(device_, M);
       w_after = get(device_, W);
       return static_cast<double>(get_typed(device_, flag)[0]);

@@ -23,11 +23,16 @@ namespace {
 using kernels::SweepOptions;
 using kernels::Sweeps;
 
-// The sweeps of a device that leaves the update to the host.
-class WithoutUpdate final : public Sweeps<float> {
+constexpr std::uint64_t kMuchMemory = std::uint64_t{1} << 40;
+
+// The sweeps of a device that leaves the update to the host, or has little memory.
+class LesserSweeps final : public Sweeps<float> {
  public:
-  explicit WithoutUpdate(std::unique_ptr<Sweeps<float>> sweeps)
-      : Sweeps<float>(sweeps->config(), sweeps->options()), sweeps_(std::move(sweeps)) {}
+  LesserSweeps(std::unique_ptr<Sweeps<float>> sweeps, bool updates, std::uint64_t free)
+      : Sweeps<float>(sweeps->config(), sweeps->options()),
+        sweeps_(std::move(sweeps)),
+        updates_(updates),
+        free_(free) {}
   int block_rows() const override { return sweeps_->block_rows(); }
   void load(const float* parameters) override { sweeps_->load(parameters); }
   std::unique_ptr<kernels::Pass<float>> begin(std::span<const TokenView> batch,
@@ -38,14 +43,26 @@ class WithoutUpdate final : public Sweeps<float> {
   kernels::Bytes pass_memory(const kernels::PassSize& size) const override {
     return sweeps_->pass_memory(size);
   }
+  std::unique_ptr<kernels::Update> make_update(std::vector<kernels::UpdatePart> parts,
+                                               kernels::ParameterState& state) override {
+    return updates_ ? sweeps_->make_update(std::move(parts), state) : nullptr;
+  }
+  kernels::Bytes update_memory(std::span<const kernels::UpdatePart> parts,
+                               bool averaged) const override {
+    return updates_ ? sweeps_->update_memory(parts, averaged) : kernels::Bytes{};
+  }
+  std::uint64_t free_memory() const override { return free_; }
 
  private:
   const std::unique_ptr<Sweeps<float>> sweeps_;
+  const bool updates_;
+  const std::uint64_t free_;
 };
 
 class EmulatedGpu final : public kernels::Device {
  public:
-  EmulatedGpu(bool bf16, bool updates) : bf16_(bf16), updates_(updates) {}
+  explicit EmulatedGpu(bool bf16, bool updates = true, std::uint64_t free = kMuchMemory)
+      : bf16_(bf16), updates_(updates), free_(free) {}
   std::string name() const override { return "emulation"; }
   kernels::Backend<float>& host() override { return *host_; }
   std::unique_ptr<Sweeps<float>> make_sweeps(const ModelConfig& config,
@@ -62,12 +79,12 @@ class EmulatedGpu final : public kernels::Device {
     } else {
       sweeps = std::make_unique<kernels::cuda::CudaSweeps<float>>(setup);
     }
-    if (updates_) return sweeps;
-    return std::make_unique<WithoutUpdate>(std::move(sweeps));
+    return std::make_unique<LesserSweeps>(std::move(sweeps), updates_, free_);
   }
 
  private:
   const bool bf16_, updates_;
+  const std::uint64_t free_;
   const std::unique_ptr<kernels::Backend<float>> host_ = kernels::make_cpu_backend({.threads = 2});
 };
 
@@ -119,7 +136,7 @@ class CudaTraining : public testing::TestWithParam<Case> {
     GetParam().change(s);
     return s;
   }
-  EmulatedGpu gpu(bool updates = true) const { return {GetParam().bf16, updates}; }
+  EmulatedGpu gpu(bool updates = true) const { return EmulatedGpu(GetParam().bf16, updates); }
   static TrainState fresh(const TrainSettings& s) {
     TrainState state;
     state.parameters = initial_model(s.config, 1).parameters;
@@ -228,6 +245,36 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaTraining,
                                                     s.average = 0.5;
                                                   }}),
                          [](const auto& info) { return info.param.name; });
+
+// The host does not count what the device holds; and activations are kept as the memory of the
+// device allows.
+TEST(CudaTrainingMemory, IsPlannedForHostAndDevice) {
+  const GenomeStore store = tiny_store();
+  TrainSettings s;
+  s.config = tiny_config(false);
+  s.config.layers = 6;
+  s.config.local_conv.clear();
+  s.curriculum = make_curriculum({1000}, {4}, {2000});
+  s.average = 0.9;
+  const auto plan = [&](bool updates, std::uint64_t free) {
+    EmulatedGpu device(false, updates, free);
+    return Trainer::plan_memory(s, store, store, device, std::int64_t{1} << 40);
+  };
+  const MemoryPlan whole = plan(true, kMuchMemory), on_host = plan(false, kMuchMemory);
+  const std::int64_t parameters = ParameterTable(s.config).total;
+  EXPECT_EQ(whole.keep_every, 1);
+  EXPECT_EQ(on_host.bytes - whole.bytes, 8 * parameters);  // the gradient
+  // The gradient, two moments and the average.
+  const auto more = static_cast<std::int64_t>(whole.device_bytes - on_host.device_bytes);
+  EXPECT_GE(more, 20 * parameters);
+  EXPECT_LT(more, 21 * parameters);
+  EXPECT_EQ(plan(true, whole.device_bytes).keep_every, 1);
+  const MemoryPlan less = plan(true, whole.device_bytes - 1);
+  EXPECT_EQ(less.keep_every, 2);
+  EXPECT_LT(less.device_bytes, whole.device_bytes);
+  const auto cpu = kernels::make_device({.threads = 1});
+  EXPECT_EQ(Trainer::plan_memory(s, store, store, *cpu, 0).device_bytes, 0u);
+}
 
 // What is not finite ends a step with the host's words, wherever it comes from.
 TEST(CudaTrainingFaults, NothingThatIsNotFinitePasses) {

@@ -119,8 +119,9 @@ void run_forward(CudaSweeps<bf16>& sweeps, const std::vector<TokenView>& batch) 
 
 void run_training(CudaSweeps<bf16>& sweeps, const std::vector<TokenView>& batch,
                   const std::vector<std::int64_t>& rows, std::vector<float>& log_probs,
-                  std::vector<double>& gradient) {
+                  Update& update) {
   const int layers = sweeps.config().layers;
+  update.clear_gradient();
   const auto pass = sweeps.begin(batch, layers);
   pass->embed(0, true);
   for (int l = 0; l + 1 < layers; ++l) pass->layer(l, l, l + 1, true);
@@ -129,12 +130,22 @@ void run_training(CudaSweeps<bf16>& sweeps, const std::vector<TokenView>& batch,
       [](int, std::int64_t, int n, float* p, float* d, float*) {
         for (int i = 0; i < 4 * n; ++i) d[i] = 1e-6f * (std::exp(p[i]) - (i % 4 == 0));
       },
-      gradient.data());
+      nullptr);
   for (int l = layers - 1; l >= 0; --l) {
     if (l < layers - 1) pass->query_backward(l, l);
     pass->key_backward(l, l);
   }
   pass->embed_backward();
+  update.squared_norm();
+  update.apply({.learning_rate = 0,  // the same parameters in every run
+                .beta1 = 0.9,
+                .beta2 = 0.98,
+                .epsilon = 1e-8,
+                .weight_decay = 0.05,
+                .correction1 = 0.1,
+                .correction2 = 0.02,
+                .gradient_scale = 1});
+  update.use(Update::Slab::kParameters);
 }
 
 // Model operations for a nucleotide, as the floor counts them (multiply and add are two).
@@ -214,10 +225,14 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
           CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows));
           sweeps.load(parameters.data());
           std::vector<float> log_probs(rows.size() * 4);
-          std::vector<double> gradient(parameters.size());
+          const std::vector<UpdatePart> parts{
+              {.offset = 0, .size = sweeps.table().total, .decay = true}};
+          ParameterState state;
+          state.parameters = parameters;
+          const auto update = sweeps.make_update(parts, state);  // null without training
           const auto once = [&] {
             if (training) {
-              run_training(sweeps, batch, rows, log_probs, gradient);
+              run_training(sweeps, batch, rows, log_probs, *update);
             } else {
               run_forward(sweeps, batch);
             }
@@ -225,7 +240,8 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
           const double time = best_of(length > 1000000 ? 2 : 4, once);
           const PassSize size{length, 1, 1, training ? preset.config.layers : 1};
           const double bytes =
-              static_cast<double>(sweeps.ready_memory().device + sweeps.pass_memory(size).device);
+              static_cast<double>(sweeps.ready_memory().device + sweeps.pass_memory(size).device +
+                                  sweeps.update_memory(parts, false).device);
           const double floor =
               (training ? work.training : work.forward) * static_cast<double>(length) / rate;
           std::printf("%-6s %9lld %-8s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
