@@ -1,5 +1,5 @@
 // Named operations on blocks of rows in host memory: what the tiled sweeps are made of, and what is
-// beside the sweeps of any device (optimizer, genome memory).
+// beside the sweeps of a device (the update on the host, genome memory).
 //
 // Rules
 // - Row-major and contiguous; a block holds n rows; sizes are checked by the caller once per model.

@@ -52,7 +52,8 @@ class Update {
   // Where the passes of a step add (Pass::head_backward): [total] on the host; null: it is with
   // the device.
   virtual double* gradient() = 0;
-  // The sum of the gradient's squares, in double, in an order that is fixed.
+  // The sum of the gradient's squares, in double, in an order that is fixed. Ends the gradient: to
+  // be called before apply.
   virtual double squared_norm() = 0;
   // Updates parameters and moments of all parts. False where one of them is not finite now: then
   // nothing of the state is of use.

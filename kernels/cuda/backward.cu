@@ -203,10 +203,7 @@ void CudaPass<E>::embed_backward() {
                               w_.up.data(), s_.gradient(table.embedding));
   });
   if (!host_gradient_) {
-    UpdateMemory& update = s_.update_;
-    add_gradient(device_, table.head_bias, s_.gradient_.data(), update.gradient.data());
-    device_.upload(update.gradient.data() + table.head_bias, update.host_gradient.data(),
-                   update.host_gradient.size() * sizeof(double));
+    add_gradient(device_, table.head_bias, s_.gradient_.data(), s_.update_.gradient.data());
     return;
   }
   std::vector<float> sum(s_.gradient_.size());

@@ -78,6 +78,8 @@ class CudaUpdate final : public Update {
 
   double squared_norm() override {
     double sum = 0;
+    device_.upload(m_.gradient.data() + s_.table().head_bias, m_.host_gradient.data(),
+                   m_.host_gradient.size() * sizeof(double));
     cuda::squared_norm(device_, total(), m_.gradient.data(), m_.partial.data(), m_.norm.data());
     device_.download(&sum, m_.norm.data(), sizeof sum);
     return sum;

@@ -19,7 +19,7 @@ struct UpdateMemory {
 
   Array<double> gradient;  // [total] of the passes since it was cleared
   // Of what the host adds up itself: the head's bias and all behind it. Copied over that part of
-  // `gradient` by every pass.
+  // `gradient` when the squared norm is asked for.
   std::vector<double> host_gradient;
   Array<float> first, second;  // [total] moments
   Array<float> average;        // [total], or none
