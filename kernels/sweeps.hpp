@@ -138,7 +138,7 @@ class Sweeps {
   // After load of state.parameters, at most once. Sweeps and state outlive the update; an average
   // is kept where state has one. Null: the host is to update, and to load (the default). Throws
   // Error(kResource) as begin() does.
-  virtual std::unique_ptr<Update> make_update(std::vector<UpdatePart>, ParameterState&) {
+  virtual std::unique_ptr<Update> make_update(std::span<const UpdatePart>, ParameterState&) {
     return nullptr;
   }
 

@@ -87,7 +87,7 @@ class CudaSweeps final : public Sweeps<float> {
   Bytes ready_memory() const override;
   Bytes pass_memory(const PassSize& size) const override;
   // update.cu
-  std::unique_ptr<Update> make_update(std::vector<UpdatePart> parts,
+  std::unique_ptr<Update> make_update(std::span<const UpdatePart> parts,
                                       ParameterState& state) override;
   Bytes update_memory(std::span<const UpdatePart> parts, bool averaged) const override;
   std::uint64_t free_memory() const override { return device_.free_bytes(); }

@@ -53,11 +53,11 @@ std::uint64_t UpdateMemory::bytes(const ParameterTable& table, std::span<const U
 template <class E>
 class CudaUpdate final : public Update {
  public:
-  CudaUpdate(CudaSweeps<E>& sweeps, std::vector<UpdatePart> parts, ParameterState& state)
+  CudaUpdate(CudaSweeps<E>& sweeps, std::span<const UpdatePart> parts, ParameterState& state)
       : s_(sweeps),
         device_(sweeps.device_),
         m_(sweeps.update_),
-        parts_(std::move(parts)),
+        parts_(parts.begin(), parts.end()),
         state_(state),
         rest_(static_cast<std::size_t>(sweeps.table().total - sweeps.table().encoder)) {
     const std::vector<Stretch> stretches = stretches_of(parts_);
@@ -152,13 +152,13 @@ class CudaUpdate final : public Update {
 };
 
 template <class E>
-std::unique_ptr<Update> CudaSweeps<E>::make_update(std::vector<UpdatePart> parts,
+std::unique_ptr<Update> CudaSweeps<E>::make_update(std::span<const UpdatePart> parts,
                                                    ParameterState& state) {
   if (!options().training) return nullptr;
   const bool averaged = !state.average.empty();
   require_free(update_memory(parts, averaged).device, "the update of the parameters needs");
   update_ = UpdateMemory(device_, table(), parts, averaged);
-  return std::make_unique<CudaUpdate<E>>(*this, std::move(parts), state);
+  return std::make_unique<CudaUpdate<E>>(*this, parts, state);
 }
 
 template <class E>
@@ -167,9 +167,9 @@ Bytes CudaSweeps<E>::update_memory(std::span<const UpdatePart> parts, bool avera
   return {.device = UpdateMemory::bytes(table(), parts, averaged)};
 }
 
-#define M5_INSTANTIATE(E)                                                              \
-  template std::unique_ptr<Update> CudaSweeps<E>::make_update(std::vector<UpdatePart>, \
-                                                              ParameterState&);        \
+#define M5_INSTANTIATE(E)                                                                  \
+  template std::unique_ptr<Update> CudaSweeps<E>::make_update(std::span<const UpdatePart>, \
+                                                              ParameterState&);            \
   template Bytes CudaSweeps<E>::update_memory(std::span<const UpdatePart>, bool) const;
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

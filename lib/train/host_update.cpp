@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <vector>
 
 #include "train/muon.hpp"
 
@@ -25,10 +25,10 @@ std::vector<MatrixShape> shapes_of(std::span<const UpdatePart> parts) {
 class HostUpdate final : public kernels::Update {
  public:
   HostUpdate(kernels::Sweeps<float>& sweeps, kernels::Backend<float>& host,
-             std::vector<UpdatePart> parts, ParameterState& state)
+             std::span<const UpdatePart> parts, ParameterState& state)
       : sweeps_(sweeps),
         host_(host),
-        parts_(std::move(parts)),
+        parts_(parts.begin(), parts.end()),
         state_(state),
         gradient_(state.parameters.size()),
         muon_(host, shapes_of(parts_)) {
@@ -101,16 +101,17 @@ class HostUpdate final : public kernels::Update {
 
 std::unique_ptr<kernels::Update> make_host_update(kernels::Sweeps<float>& sweeps,
                                                   kernels::Backend<float>& host,
-                                                  std::vector<UpdatePart> parts,
+                                                  std::span<const UpdatePart> parts,
                                                   ParameterState& state) {
-  return std::make_unique<HostUpdate>(sweeps, host, std::move(parts), state);
+  return std::make_unique<HostUpdate>(sweeps, host, parts, state);
 }
 
 std::unique_ptr<kernels::Update> make_update(kernels::Sweeps<float>& sweeps,
                                              kernels::Backend<float>& host,
-                                             std::vector<UpdatePart> parts, ParameterState& state) {
+                                             std::span<const UpdatePart> parts,
+                                             ParameterState& state) {
   if (auto update = sweeps.make_update(parts, state)) return update;
-  return make_host_update(sweeps, host, std::move(parts), state);
+  return make_host_update(sweeps, host, parts, state);
 }
 
 kernels::Bytes update_memory(const kernels::Sweeps<float>& sweeps,

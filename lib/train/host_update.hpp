@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "kernels/sweeps.hpp"
 
@@ -15,11 +14,11 @@ namespace m5 {
 // state has one.
 std::unique_ptr<kernels::Update> make_update(kernels::Sweeps<float>& sweeps,
                                              kernels::Backend<float>& host,
-                                             std::vector<kernels::UpdatePart> parts,
+                                             std::span<const kernels::UpdatePart> parts,
                                              kernels::ParameterState& state);
 std::unique_ptr<kernels::Update> make_host_update(kernels::Sweeps<float>& sweeps,
                                                   kernels::Backend<float>& host,
-                                                  std::vector<kernels::UpdatePart> parts,
+                                                  std::span<const kernels::UpdatePart> parts,
                                                   kernels::ParameterState& state);
 
 // What make_update's takes, the state excluded.

@@ -43,9 +43,9 @@ class LesserSweeps final : public Sweeps<float> {
   kernels::Bytes pass_memory(const kernels::PassSize& size) const override {
     return sweeps_->pass_memory(size);
   }
-  std::unique_ptr<kernels::Update> make_update(std::vector<kernels::UpdatePart> parts,
+  std::unique_ptr<kernels::Update> make_update(std::span<const kernels::UpdatePart> parts,
                                                kernels::ParameterState& state) override {
-    return updates_ ? sweeps_->make_update(std::move(parts), state) : nullptr;
+    return updates_ ? sweeps_->make_update(parts, state) : nullptr;
   }
   kernels::Bytes update_memory(std::span<const kernels::UpdatePart> parts,
                                bool averaged) const override {
