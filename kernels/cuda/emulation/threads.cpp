@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,12 @@ struct Context {
 };
 #endif
 
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
 struct Fiber {
   Context context;
   std::unique_ptr<unsigned char[]> stack;
@@ -49,6 +56,9 @@ struct Fiber {
   std::uint64_t value = 0, received = 0;
   int from = 0;
   unsigned a[4], b[2];
+  std::deque<Copy> copies;          // that have not been done yet
+  std::deque<std::size_t> commits;  // the number of copies in each
+  std::size_t uncommitted = 0;
 };
 
 struct Machine {
@@ -72,6 +82,9 @@ void fiber_main() {
     (*m.body)();
     Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
     self.state = State::kDone;
+    self.copies.clear();
+    self.commits.clear();
+    self.uncommitted = 0;
     m.scheduler.enter_from(self.context);
   }
 }
@@ -168,6 +181,37 @@ std::uint64_t exchange(std::uint64_t value, int from) {
 }
 
 void warp_barrier() { exchange(0, 0); }
+
+void copy_async(void* to, const void* from, std::size_t bytes) {
+  Machine& m = machine();
+  if (m.descending) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+  self.copies.push_back({to, from, bytes});
+  ++self.uncommitted;
+}
+
+void commit_copies() {
+  Machine& m = machine();
+  Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+  self.commits.push_back(self.uncommitted);
+  self.uncommitted = 0;
+}
+
+void wait_for_copies(std::size_t groups) {
+  Machine& m = machine();
+  Fiber& self = m.fibers[static_cast<std::size_t>(m.current)];
+  while (self.commits.size() > groups) {
+    for (; self.commits.front() > 0; --self.commits.front()) {
+      const Copy& copy = self.copies.front();
+      std::memcpy(copy.to, copy.from, copy.bytes);
+      self.copies.pop_front();
+    }
+    self.commits.pop_front();
+  }
+}
 
 void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
   Machine& m = machine();

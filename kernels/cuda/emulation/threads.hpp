@@ -3,6 +3,8 @@
 // the next one does, in ascending or descending order of threads (M5_EMULATION_ORDER=descending).
 // A missing barrier shows as a wrong result in one of the orders; a barrier that not all threads
 // reach ends the program with a message. Shared memory is filled with NaN before every block.
+// Asynchronous copies are done as late as may be, when they are waited for, in ascending order, and
+// at once in descending order.
 #pragma once
 
 #include <cmath>
@@ -26,6 +28,10 @@ void* shared_bytes();
 void block_barrier();
 // Gives every lane of the warp the value that lane `from` (of the warp) came with.
 std::uint64_t exchange(std::uint64_t value, int from);
+void copy_async(void* to, const void* from, std::size_t bytes);
+void commit_copies();
+// All of the thread's copies but those of the last `groups` commits.
+void wait_for_copies(std::size_t groups);
 // kernels/cuda/mma.hpp
 void mma(float* d, const unsigned* a, unsigned b0, unsigned b1);
 // Waits for the other lanes of the warp.
@@ -56,10 +62,12 @@ T __shfl_xor_sync(unsigned all, T value, int mask) {
 }
 
 inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
+  m5::kernels::cuda::emulation::copy_async(to, from, bytes);
 }
-inline void __pipeline_commit() {}
-inline void __pipeline_wait_prior(std::size_t) {}
+inline void __pipeline_commit() { m5::kernels::cuda::emulation::commit_copies(); }
+inline void __pipeline_wait_prior(std::size_t groups) {
+  m5::kernels::cuda::emulation::wait_for_copies(groups);
+}
 // NOLINTEND(bugprone-reserved-identifier)
 
 namespace m5::kernels::cuda {
