@@ -35,10 +35,6 @@ M5_DEVICE int place(int part) { return part * kHeads + (part >= 8 ? 1 : 0); }
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int head() { return static_cast<int>(threadIdx.x) / kWarp; }
 
-// A pair of heads' numbers, and 8 of them: what a thread moves at a time.
-struct alignas(16) Eight {
-  unsigned pair[4];
-};
 // The vectors of two rows for one head on their way from device memory: bounded, and as pairs of
 // bf16, component by component.
 struct IncomingPair {

@@ -44,18 +44,35 @@ E* CudaPass<E>::queries(int layer, const Rows& rows) {
 
 // --- pieces of a layer
 
+template <class E>
+void CudaPass<E>::normed_products(int layer, std::int64_t n, const E* x, E* keys, E* queries) {
+  const LayerOffsets& at = s_.at(layer);
+  const int key_columns = s_.key_columns(), query_columns = s_.query_columns();
+  const float* gain = s_.parameter(at.attention_norm);
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (fuses_layers(s_.setup_)) {
+      const NormProduct p{dim(),
+                          s_.epsilon(),
+                          gain,
+                          {s_.operand(at.key_value), keys ? key_columns : 0, keys},
+                          {s_.operand(at.query), queries ? query_columns : 0, queries}};
+      return norm_product(device_, n, p, x);
+    }
+  }
+  norm(device_, n, dim(), s_.epsilon(), x, gain, w_.h.data(), nullptr);
+  const auto product = [&](std::int64_t weight, int columns, E* out) {
+    if (!out) return;
+    products_.forward(n, dim(), columns, w_.h.data(), s_.operand(weight), nullptr, nullptr, out);
+  };
+  product(at.key_value, key_columns, keys);
+  product(at.query, query_columns, queries);
+}
+
 // S_layer += phi(k)^T [v, 1].
 template <class E>
 void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
-  const std::int64_t n = rows.n(), stride = s_.key_columns();
-  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(s_.at(layer).attention_norm), w_.h.data(),
-       nullptr);
-  products_.forward(n, dim(), s_.key_columns(), w_.h.data(), s_.operand(s_.at(layer).key_value),
-                    nullptr, nullptr, w_.z.data());
-  if (E* kept = queries(layer, rows)) {
-    products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(s_.at(layer).query),
-                      nullptr, nullptr, kept);
-  }
+  const std::int64_t stride = s_.key_columns();
+  normed_products(layer, rows.n(), x, w_.z.data(), queries(layer, rows));
   accumulate(device_, s_.attention_, rows.pieces(), w_.z.data(), stride,
              w_.z.data() + s_.query_columns(), stride, true, w_.partial.data());
   reduce_states(device_, s_.attention_, rows.cut->spans(*rows.chunk), rows.chunk->spans,
@@ -63,19 +80,21 @@ void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
 }
 
 template <class E>
-void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bool kept) {
-  const std::int64_t n = rows.n();
-  const LayerOffsets& at = s_.at(layer);
+void CudaPass<E>::attend(int layer, const Rows& rows, const E* x, bool kept) {
   const E* z = queries(layer, rows);
   if (!z) {
-    norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.h.data(), nullptr);
-    products_.forward(n, dim(), s_.query_columns(), w_.h.data(), s_.operand(at.query), nullptr,
-                      nullptr, w_.z.data());
+    normed_products(layer, rows.n(), x, nullptr, w_.z.data());
     z = w_.z.data();
   }
   query(device_, s_.attention_, rows.pieces(), z, state(layer), w_.o.data(),
         kept ? w_.weight.data() : nullptr);
-  products_.forward(n, dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
+}
+
+template <class E>
+void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bool kept) {
+  const LayerOffsets& at = s_.at(layer);
+  attend(layer, rows, x, kept);
+  products_.forward(rows.n(), dim(), dim(), w_.o.data(), s_.operand(at.output_weight),
                     s_.operand(at.output_bias), x, out);
 }
 
@@ -90,6 +109,29 @@ void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) 
                          s_.operand(at.up_bias), nullptr, w_.up.data());
   products_.forward(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
                     s_.operand(at.down_bias), x, out);
+}
+
+template <class E>
+void CudaPass<E>::layer_rows(int layer, const Rows& rows, const E* x, E* out) {
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (fuses_layers(s_.setup_)) {
+      const LayerOffsets& at = s_.at(layer);
+      const FeedForward p{dim(),
+                          s_.config().ff_dim,
+                          s_.epsilon(),
+                          s_.operand(at.output_weight),
+                          s_.operand(at.output_bias),
+                          s_.parameter(at.ff_norm),
+                          s_.operand(at.up_weight),
+                          s_.operand(at.up_bias),
+                          s_.operand(at.down_weight),
+                          s_.operand(at.down_bias)};
+      attend(layer, rows, x, false);
+      return cuda::feed_forward(device_, rows.n(), p, w_.o.data(), x, out);
+    }
+  }
+  query_half(layer, rows, x, out, false);
+  feed_forward(layer, rows, out, out);
 }
 
 // queue(part, transfer) of one part after the other, take(part, transfer) of each when what was
@@ -141,8 +183,7 @@ template <class E>
 void CudaPass<E>::layer(int layer, int in, int out, bool next) {
   const bool keys = next && layer + 1 < s_.config().layers && !conv(layer + 1);
   for_chunks(batch_.all, [&](const Rows& rows) {
-    query_half(layer, rows, x(in, rows), x(out, rows), false);
-    feed_forward(layer, rows, x(out, rows), x(out, rows));
+    layer_rows(layer, rows, x(in, rows), x(out, rows));
     if (keys) sum_keys(layer + 1, rows, x(out, rows));
   });
 }
@@ -184,8 +225,7 @@ void CudaPass<E>::head(int in, std::span<const std::int64_t> rows, float* log_pr
         const Rows chunk{&asked, &c};
         gather_asked(in, rows, chunk, transfer);
         E* x = w_.x.data();
-        query_half(last, chunk, x, x, false);
-        feed_forward(last, chunk, x, x);
+        layer_rows(last, chunk, x, x);
         cuda::head<E>(device_, head_parameters(), c.rows, x, w_.log_probs.data(), nullptr);
         device_.download_pinned(transfer.log_probs.data(), w_.log_probs.data(),
                                 static_cast<std::size_t>(c.rows) * 4 * sizeof(float));

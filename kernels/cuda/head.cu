@@ -1,4 +1,5 @@
 // Final norm, head, log softmax, and their gradients: a warp a row.
+#include "kernels/cuda/formulas.hpp"
 #include "kernels/cuda/rows.hpp"
 
 namespace m5::kernels::cuda {
@@ -36,7 +37,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 3)
     }
   }
   square = warp_sum(square);
-  const float r = 1 / sqrtf(square / static_cast<float>(p.dim) + p.epsilon) + (square - square);
+  const float r = inverse_root(square, p.dim, p.epsilon);
   float greatest = -INFINITY, sum = 0;
 #pragma unroll
   for (int b = 0; b < kClasses; ++b) {

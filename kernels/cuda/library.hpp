@@ -20,6 +20,9 @@ struct CudaSetup {
   // The fastest of the algorithms that cuBLASLt proposes for a product, by measurement, in place of
   // the first: then another process may get other bits. Of bf16 alone.
   bool measured_products = false;
+  // Parts of a layer as one kernel, where there are any (fused.hpp): bf16, inference. Their sums
+  // have another order than those of cuBLASLt, and so other last bits.
+  bool fused = false;
   Backend<float>* host = nullptr;  // threads for the calls back; outlives the sweeps
 };
 

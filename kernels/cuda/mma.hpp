@@ -34,6 +34,11 @@ M5_DEVICE unsigned multiply_pairs(unsigned a, unsigned b) {
   return pack(first_of(a) * first_of(b), second_of(a) * second_of(b));
 #endif
 }
+// 8 of them: what a thread moves at a time.
+struct alignas(16) Eight {
+  unsigned pair[4];
+};
+
 inline constexpr unsigned kOnes = 0x3f803f80u;
 // The first and the second halves of two pairs.
 M5_DEVICE unsigned firsts(unsigned a, unsigned b) { return (a & 0xffffu) | b << 16; }

@@ -2,6 +2,7 @@
 // bytes of bf16) of kRows rows in flight.
 #include <algorithm>
 
+#include "kernels/cuda/formulas.hpp"
 #include "kernels/cuda/rows.hpp"
 
 namespace m5::kernels::cuda {
@@ -29,11 +30,6 @@ M5_DEVICE float row_sum(float x) {
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
   return x;
-}
-
-// 1 / sqrt(mean(x^2) + epsilon); NaN where the squares overflow (inf - inf is NaN).
-M5_DEVICE float inverse_root(float square, int dim, float epsilon) {
-  return 1 / sqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
 }
 
 template <class E, int kLanes, int kLoads, int kRows>

@@ -1,5 +1,7 @@
 #include "kernels/cuda/rows.hpp"
 
+#include "kernels/cuda/formulas.hpp"
+
 namespace m5::kernels::cuda {
 namespace {
 
@@ -9,16 +11,6 @@ static_assert(kSumRows / kWarps <= 128, "a chain of fp32 sums is at most 128 row
 
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
-
-constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)
-
-M5_DEVICE float gelu_value(float x) {
-  return 0.5f * x * (1 + tanhf(kGelu * (x + 0.044715f * x * x * x)));
-}
-M5_DEVICE float gelu_slope(float x) {
-  const float t = tanhf(kGelu * (x + 0.044715f * x * x * x));
-  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * kGelu * (1 + 3 * 0.044715f * x * x);
-}
 
 template <class E>
 M5_KERNEL gelu_kernel(std::int64_t quads, int columns, const E* x, const E* bias, E* keep, E* y) {

@@ -48,7 +48,9 @@ void Workspace<E>::each(const CudaSetup& setup, Workspace& w, Take take) {
   take(w.h, rows * d);
   take(w.z, rows * keys);
   take(w.o, rows * d);
-  take(w.up, rows * (training ? std::max<std::int64_t>(ff, one_hot_columns(c.window)) : ff));
+  std::int64_t up = fuses_layers(setup) ? 0 : ff;
+  if (training) up = std::max<std::int64_t>(ff, one_hot_columns(c.window));
+  take(w.up, rows * up);
   take(w.log_probs, rows * 4);
   take(w.rows, rows);
   take(w.partial, partial);

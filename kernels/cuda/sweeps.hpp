@@ -12,6 +12,7 @@
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/batch.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/fused.hpp"
 #include "kernels/cuda/library.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
@@ -24,6 +25,12 @@ namespace m5::kernels::cuda {
 inline constexpr int kBlockRows = 1024;  // of one call back
 inline constexpr std::int64_t kHiddenRows = 16384;
 
+// Whether passes of this setup take the kernels of fused.hpp.
+inline bool fuses_layers(const CudaSetup& setup) {
+  return setup.fused && setup.bf16 && !setup.options.training &&
+         fuses_layers(setup.config.dim, setup.config.ff_dim);
+}
+
 // Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
 template <class E>
 struct Workspace {
@@ -35,7 +42,7 @@ struct Workspace {
   Array<E> h;              // [d] normed
   Array<E> z;              // [(4 + dv) H] keys and values, or queries [4 H]
   Array<E> o;              // [d] attention output
-  Array<E> up;             // [ff] after gelu, or one-hot tokens
+  Array<E> up;             // [ff] after gelu, or one-hot tokens; none where that is fused
   Array<float> log_probs;  // [4]
   Array<std::int64_t> rows;
   Array<float> partial;  // of the sums of pieces or parts
@@ -173,9 +180,15 @@ class CudaPass final : public Pass<float> {
 
   // forward.cu
   void sum_keys(int layer, const Rows& rows, const E* x);
-  // out = x + W_o attention(norm(x)); kept: what backward needs of it.
+  // Keys and values, and queries, of n rows, each where it is not null.
+  void normed_products(int layer, std::int64_t n, const E* x, E* keys, E* queries);
+  // o = attention(norm(x)); kept: what backward needs of it.
+  void attend(int layer, const Rows& rows, const E* x, bool kept);
+  // out = x + W_o o.
   void query_half(int layer, const Rows& rows, const E* x, E* out, bool kept);
   void feed_forward(int layer, const Rows& rows, const E* x, E* out);
+  // Both.
+  void layer_rows(int layer, const Rows& rows, const E* x, E* out);
   void gather_asked(int in, std::span<const std::int64_t> rows, const Rows& chunk,
                     AskedTransfer& transfer);
   // Calls back of [0, n) in blocks, on the host's threads.

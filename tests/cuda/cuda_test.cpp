@@ -33,6 +33,11 @@ TEST(CudaKernels, AreThoseOfRef) {
   }
 }
 
+std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
+  setup.fused = true;
+  return make(setup);
+}
+
 class CudaPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaPasses, AreThoseOfRef) {
@@ -48,6 +53,16 @@ TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
   EXPECT_EQ(company(GetParam(), false, make), 0);
 }
 
+class CudaFusedPasses : public testing::TestWithParam<PassCase> {};
+
+TEST_P(CudaFusedPasses, AreThoseOfRef) {
+  for (const Check& check : pass_checks(GetParam(), true, make_fused)) {
+    EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
+                            << check.tolerance;
+  }
+  EXPECT_EQ(company(GetParam(), true, make_fused), 0);
+}
+
 std::string test_name(const testing::TestParamInfo<PassCase>& info) {
   std::string name = info.param.name;
   for (char& c : name) {
@@ -56,6 +71,7 @@ std::string test_name(const testing::TestParamInfo<PassCase>& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaPasses, testing::ValuesIn(pass_cases()), test_name);
+INSTANTIATE_TEST_SUITE_P(Cases, CudaFusedPasses, testing::ValuesIn(fused_cases()), test_name);
 
 // What a call back throws ends the pass alone, whatever was on its way then.
 TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
@@ -93,6 +109,26 @@ TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
     EXPECT_THROW(run(fails), std::runtime_error) << fails;
     EXPECT_EQ(run(-1), expected) << fails;
   }
+}
+
+// Fused layers have no rows of ff columns in memory.
+TEST(CudaMemory, OfFusedLayersIsLess) {
+  const auto host = make_ref_backend<float>();
+  CudaSetup setup;
+  setup.config = config_of(64, 8, 96, 1, 2, 1);
+  setup.bf16 = true;
+  setup.chunk_rows = 1024;
+  setup.host = host.get();
+  const auto parameters = random_parameters<float>(setup.config, 3);
+  std::uint64_t taken[2];
+  for (const bool fused : {false, true}) {
+    setup.fused = fused;
+    CudaSweeps<bf16> sweeps(setup);
+    sweeps.load(parameters.data());
+    taken[fused] = sweeps.device().taken_bytes();
+    EXPECT_EQ(taken[fused], sweeps.ready_memory().device);
+  }
+  EXPECT_EQ(taken[0] - taken[1], 1024u * 96 * sizeof(bf16));
 }
 
 // What ready_memory and pass_memory tell is what is taken, to the byte.

@@ -340,6 +340,7 @@ std::vector<Check> kernel_checks(Device& device) {
   Checks<float>(device, checks).all();
   Checks<bf16>(device, checks).all();
   attention_checks(device, checks);
+  fused_checks(device, checks);
   optimizer_checks(device, checks);
   return checks;
 }

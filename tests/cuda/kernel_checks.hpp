@@ -10,8 +10,9 @@
 namespace m5::kernels::cuda {
 
 std::vector<Check> kernel_checks(Device& device);
-// Those of the attention among them, and of the update of the parameters.
+// Those of the attention among them, of the update of the parameters, and of fused kernels.
 void attention_checks(Device& device, std::vector<Check>& checks);
 void optimizer_checks(Device& device, std::vector<Check>& checks);
+void fused_checks(Device& device, std::vector<Check>& checks);
 
 }  // namespace m5::kernels::cuda

@@ -24,6 +24,8 @@ struct PassCase {
 };
 
 std::vector<PassCase> pass_cases();
+// Those with a kernel that CudaSetup::fused turns on.
+std::vector<PassCase> fused_cases();
 std::vector<Check> pass_checks(const PassCase& c, bool bf16, const MakeSweeps& make);
 // The greatest difference between `runs` gradients and log-probabilities of the same batch: 0.
 double run_to_run(const PassCase& c, bool bf16, const MakeSweeps& make, int runs);

@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "fused_times.hpp"
 #include "kernel_checks.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/sweeps.hpp"
@@ -28,6 +29,11 @@ double seconds() {
 std::unique_ptr<Sweeps<float>> make(const CudaSetup& setup) {
   if (setup.bf16) return std::make_unique<CudaSweeps<bf16>>(setup);
   return std::make_unique<CudaSweeps<float>>(setup);
+}
+
+std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
+  setup.fused = true;
+  return make(setup);
 }
 
 void report(const char* what, const std::vector<Check>& checks) {
@@ -62,27 +68,33 @@ void expect(bool ok, const std::string& what) {
 
 void passes(int runs) {
   std::vector<Check> all;
-  for (const PassCase& c : pass_cases()) {
-    for (const bool narrow : {false, true}) {
-      try {
-        const auto checks = pass_checks(c, narrow, make);
-        all.insert(all.end(), checks.begin(), checks.end());
-      } catch (const std::exception& e) {
-        expect(false, c.name + ": " + e.what());
-      }
+  const auto add = [&](const PassCase& c, bool narrow, const MakeSweeps& of) {
+    try {
+      const auto checks = pass_checks(c, narrow, of);
+      all.insert(all.end(), checks.begin(), checks.end());
+    } catch (const std::exception& e) {
+      expect(false, c.name + ": " + e.what());
     }
+  };
+  for (const PassCase& c : pass_cases()) {
+    for (const bool narrow : {false, true}) add(c, narrow, make);
   }
+  for (const PassCase& c : fused_cases()) add(c, true, make_fused);
   report("passes", all);
   double worst = 0;
   for (const PassCase& c : pass_cases()) {
     for (const bool narrow : {false, true}) worst = std::max(worst, run_to_run(c, narrow, make, 3));
   }
   worst = std::max(worst, run_to_run(pass_cases()[1], true, make, runs));
+  for (const PassCase& c : fused_cases()) {
+    worst = std::max(worst, run_to_run(c, true, make_fused, runs));
+  }
   expect(worst == 0, std::to_string(runs) + " runs give the same bits");
   double alone = 0;
   for (const PassCase& c : pass_cases()) {
     for (const bool narrow : {false, true}) alone = std::max(alone, company(c, narrow, make));
   }
+  for (const PassCase& c : fused_cases()) alone = std::max(alone, company(c, true, make_fused));
   expect(alone == 0, "other chunks and no company give the same bits (difference " +
                          std::to_string(alone) + ")");
 }
@@ -98,12 +110,13 @@ std::vector<Preset> presets() {
 }
 
 CudaSetup setup_of(const ModelConfig& config, bool training, Backend<float>& host,
-                   std::int64_t chunk_rows) {
+                   std::int64_t chunk_rows, bool fused = false) {
   CudaSetup setup;
   setup.config = config;
   setup.options.training = training;
   setup.bf16 = true;
   setup.measured_products = measured_products;
+  setup.fused = fused;
   setup.host = &host;
   setup.chunk_rows = chunk_rows;
   return setup;
@@ -216,13 +229,15 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
       std::vector<std::int64_t> rows;
       for (std::int64_t row = 0; row < length; row += 7) rows.push_back(row);
       const Operations work = operations(preset.config, 1.0 / 7);
-      for (const bool training : {false, true}) {
+      for (const char* pass : {"forward", "fused", "training"}) {
+        const bool training = !std::strcmp(pass, "training"), fused = !std::strcmp(pass, "fused");
+        if (fused && !fuses_layers(preset.config.dim, preset.config.ff_dim)) continue;
         if (seconds() > until) {
           std::printf("(no time is left for %s)\n", preset.name);
           return;
         }
         try {
-          CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows));
+          CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows, fused));
           sweeps.load(parameters.data());
           std::vector<float> log_probs(rows.size() * 4);
           const std::vector<UpdatePart> parts{
@@ -245,7 +260,7 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
           const double floor =
               (training ? work.training : work.forward) * static_cast<double>(length) / rate;
           std::printf("%-6s %9lld %-8s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
-                      static_cast<long long>(length), training ? "training" : "forward", time * 1e3,
+                      static_cast<long long>(length), pass, time * 1e3,
                       static_cast<double>(length) / time / 1e6, 100 * floor / time, bytes / 1e9);
           sweeps.device().profile(true);
           once();
@@ -332,6 +347,11 @@ int run(int argc, char** argv) {
     } catch (const std::exception& e) {
       expect(false, std::string("beyond 2^31 elements: ") + e.what());
     }
+  }
+  try {
+    fused_times(device, rate, copy, measured_products);
+  } catch (const std::exception& e) {
+    expect(false, std::string("times of fused kernels: ") + e.what());
   }
   times(rate, *host, chunk_rows, budget);
   std::printf("%s, %.1f s\n", failures == 0 ? "all checks passed" : "CHECKS FAILED", seconds());

@@ -1,0 +1,111 @@
+#include "fused_times.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/fused.hpp"
+#include "kernels/cuda/library.hpp"
+#include "kernels/cuda/products.hpp"
+#include "kernels/cuda/rows.hpp"
+
+namespace m5::kernels::cuda {
+namespace {
+
+// Of one call, the best of 3 times 10, after some that are not counted.
+template <class Call>
+double seconds(Device& device, Call call) {
+  constexpr int kRepeat = 10;
+  double best = 1e30;
+  for (int run = 0; run < 4; ++run) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < kRepeat; ++i) call();
+    device.finish();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    if (run > 0) best = std::min(best, time.count() / kRepeat);
+  }
+  return best;
+}
+
+Array<bf16> random_operand(Device& device, std::int64_t count, double scale) {
+  std::vector<bf16> values(1 << 20);
+  std::mt19937 random(1);
+  for (bf16& v : values) {
+    v = from_float<bf16>(static_cast<float>(scale * (random() * 0x1p-31 - 1)));
+  }
+  Array<bf16> array(device, count, "an operand");
+  for (std::int64_t at = 0; at < count; at += 1 << 20) {
+    const std::int64_t n = std::min<std::int64_t>(1 << 20, count - at);
+    device.upload(array.data() + at, values.data(), static_cast<std::size_t>(n) * sizeof(bf16));
+  }
+  return array;
+}
+
+}  // namespace
+
+void fused_times(Device& device, double rate, double copy, bool measured_products) {
+  std::printf("\n%4s  %-28s %10s %10s %12s %8s\n", "d", "ns a row", "separate", "fused",
+              "of TFLOP/s", "of TB/s");
+  constexpr std::int64_t n = kChunkRows;
+  constexpr float epsilon = 1e-5f;
+  Products products(device, n, measured_products);
+  for (const int d : {64, 128, 256}) {
+    const int ff = 4 * d;
+    const double scale = 2 / std::sqrt(d);
+    const auto x = random_operand(device, n * d, 1), o = random_operand(device, n * d, 1),
+               w = random_operand(device, std::int64_t{ff} * d, scale),
+               down = random_operand(device, std::int64_t{ff} * d, scale / 2),
+               bias = random_operand(device, ff, 0.1);
+    Array<bf16> y(device, n * d, "y"), h(device, n * d, "h"), z(device, n * ff, "z");
+    Array<float> gain(device, d, "gain");
+    const std::vector<float> ones(static_cast<std::size_t>(d), 1.0f);
+    device.upload(gain.data(), ones.data(), gain.bytes());
+    // bytes: read and written by the fused one, but for weights.
+    const auto row = [&](const std::string& name, double operations, double bytes, auto separate,
+                         auto fused) {
+      const double before = seconds(device, separate) / n, after = seconds(device, fused) / n;
+      std::printf("%4d  %-28s %10.3f %10.3f %11.1f%% %7.1f%%\n", d, name.c_str(), before * 1e9,
+                  after * 1e9, 100 * operations / after / rate, 100 * bytes / after / copy);
+      std::fflush(stdout);
+    };
+    // Keys and queries.
+    const int keys = 3 * d / 2, queries = d / 2;
+    bf16* const q = z.data() + n * keys;
+    row(
+        "norm, keys, queries", 2.0 * d * (keys + queries), 2.0 * (d + keys + queries),
+        [&] {
+          norm(device, n, d, epsilon, x.data(), gain.data(), h.data(), nullptr);
+          products.forward<bf16>(n, d, keys, h.data(), w.data(), nullptr, nullptr, z.data());
+          products.forward<bf16>(n, d, queries, h.data(), down.data(), nullptr, nullptr, q);
+        },
+        [&] {
+          norm_product(
+              device, n,
+              {d, epsilon, gain.data(), {w.data(), keys, z.data()}, {down.data(), queries, q}},
+              x.data());
+        });
+    const FeedForward p{d,           ff,       epsilon,     down.data(), bias.data(),
+                        gain.data(), w.data(), bias.data(), down.data(), bias.data()};
+    const auto feed_forward_of = [&](const bf16* from) {
+      norm(device, n, d, epsilon, from, gain.data(), h.data(), nullptr);
+      products.forward_gelu<bf16>(n, d, ff, h.data(), w.data(), bias.data(), nullptr, z.data());
+      products.forward<bf16>(n, ff, d, z.data(), down.data(), bias.data(), from, y.data());
+    };
+    row(
+        "feed-forward", 4.0 * d * ff, 4.0 * d, [&] { feed_forward_of(x.data()); },
+        [&] { feed_forward(device, n, p, nullptr, x.data(), y.data()); });
+    row(
+        "output and feed-forward", 4.0 * d * ff + 2.0 * d * d, 6.0 * d,
+        [&] {
+          products.forward<bf16>(n, d, d, o.data(), down.data(), bias.data(), x.data(), y.data());
+          feed_forward_of(y.data());
+        },
+        [&] { feed_forward(device, n, p, o.data(), x.data(), y.data()); });
+  }
+}
+
+}  // namespace m5::kernels::cuda
