@@ -118,7 +118,11 @@ class Device {
 class Event {
  public:
   explicit Event(Device& device);
+#if defined(__CUDACC__)
   ~Event();
+#else
+  ~Event() = default;
+#endif
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record();

@@ -73,7 +73,6 @@ void Device::profile(bool) {}
 std::vector<KernelTime> Device::report() { return {}; }
 
 Event::Event(Device& device) : device_(device) {}
-Event::~Event() = default;
 void Event::record() { until_ = device_.queued(); }
 void Event::wait() { device_.run(until_); }
 
