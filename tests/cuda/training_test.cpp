@@ -9,10 +9,10 @@
 #include <string>
 #include <utility>
 
-#include "base/random.hpp"
 #include "kernels/cuda/sweeps.hpp"
 #include "kernels/devices.hpp"
 #include "tests/unit/temp_dir.hpp"
+#include "tests/unit/tiny_training.hpp"
 #include "train/checkpoint.hpp"
 #include "train/trainer.hpp"
 #include "train/training.hpp"
@@ -22,6 +22,8 @@ namespace {
 
 using kernels::SweepOptions;
 using kernels::Sweeps;
+using test::tiny_config;
+using test::tiny_store;
 
 constexpr std::uint64_t kMuchMemory = std::uint64_t{1} << 40;
 
@@ -88,35 +90,6 @@ class EmulatedGpu final : public kernels::Device {
   const std::unique_ptr<kernels::Backend<float>> host_ = kernels::make_cpu_backend({.threads = 2});
 };
 
-ModelConfig tiny_config(bool memory) {
-  ModelConfig config;
-  config.name = "tiny";
-  config.dim = 16;
-  config.layers = 2;
-  config.heads = 8;
-  config.ff_dim = 32;
-  config.order = 2;
-  config.bound = 1;
-  config.window = 3;
-  config.local_conv = {{3, 1}, {0, 1}};
-  if (memory) config.memory = MemoryConfig::standard();
-  config.validate();
-  return config;
-}
-
-GenomeStore tiny_store() {
-  std::vector<Token> tokens;
-  for (std::uint64_t i = 0; i < 2000; ++i) {
-    tokens.push_back(uniform(5, i) < 0.1 ? static_cast<Token>(uniform_below(6, i, 4))
-                                         : static_cast<Token>(i % 3));
-  }
-  GenomeStore store;
-  store.add("linear", tokens, false);
-  tokens.resize(200);
-  store.add("circular", tokens, true);
-  return store;
-}
-
 struct Case {
   std::string name;
   bool bf16 = false, memory = false;
@@ -143,7 +116,7 @@ class CudaTraining : public testing::TestWithParam<Case> {
     return state;
   }
 
-  const GenomeStore store_ = tiny_store();
+  const GenomeStore store_ = tiny_store(2000);
 };
 
 // |a - b| over the greatest |b|.
@@ -249,7 +222,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaTraining,
 // The host does not count what the device holds; and activations are kept as the memory of the
 // device allows.
 TEST(CudaTrainingMemory, IsPlannedForHostAndDevice) {
-  const GenomeStore store = tiny_store();
+  const GenomeStore store = tiny_store(2000);
   TrainSettings s;
   s.config = tiny_config(false);
   s.config.layers = 6;
@@ -278,7 +251,7 @@ TEST(CudaTrainingMemory, IsPlannedForHostAndDevice) {
 
 // What is not finite ends a step with the host's words, wherever it comes from.
 TEST(CudaTrainingFaults, NothingThatIsNotFinitePasses) {
-  const GenomeStore store = tiny_store();
+  const GenomeStore store = tiny_store(2000);
   TrainSettings s;
   s.config = tiny_config(false);
   s.curriculum = make_curriculum({64}, {4}, {64});
