@@ -60,6 +60,8 @@ const cuda::Library& library() {
     if (l.version() != std::string(version())) {
       missing(path + " is of m5 " + l.version() + ", this is m5 " + version());
     }
+    find("m5_cuda_layout", l.layout);
+    if (l.layout() != cuda::kLibraryLayout) missing(path + " is of another build of m5");
     find("m5_cuda_describe", l.describe);
     find("m5_cuda_make_sweeps", l.make_sweeps);
     return l;

@@ -10,7 +10,8 @@
 //   parameters, where the device updates them itself (update.hpp).
 // - The calls of a pass come one at a time, in the order of its declarations. A sweep may return
 //   before it is done, unless it fills an array, adds to a gradient on the host or calls back:
-//   head, hidden, head_backward and embed_backward return when all that went before is done.
+//   head, hidden, head_backward, and embed_backward where the gradient is on the host, return when
+//   all that went before is done.
 // - x lies in stages: buffers numbered from 0, as many as begin() was asked for. A sweep with
 //   in == out works in place; in inference there is one stage, and all of them do.
 // - A result depends on the parameters, the sequences of its own context and the options alone: not

@@ -213,14 +213,13 @@ void print_dry_run(const Options& o, const GenomeStore& training, const MemoryPl
   line("memory_bytes", plan.bytes);
   if (plan.device_bytes > 0) {
     line("device_memory_bytes", static_cast<std::int64_t>(plan.device_bytes));
+    line("device_memory_available_bytes", static_cast<std::int64_t>(plan.device_free));
   }
   line("memory_available_bytes", static_cast<std::int64_t>(limit.bytes));
-  std::printf("memory_fits\t%s\n",
-              fits(static_cast<std::uint64_t>(plan.bytes), limit) ? "yes" : "no");
+  const bool all_fits = fits(static_cast<std::uint64_t>(plan.bytes), limit) && plan.fits_device();
+  std::printf("memory_fits\t%s\n", all_fits ? "yes" : "no");
   // The trial takes little memory, but not none.
-  const double trial = fits(static_cast<std::uint64_t>(plan.bytes), limit)
-                           ? seconds_per_nt(o, training, plan, device)
-                           : std::nan("");
+  const double trial = all_fits ? seconds_per_nt(o, training, plan, device) : std::nan("");
   std::printf("expected_seconds\t%.1f\n", trial * static_cast<double>(o.settings.planned_tokens()));
 }
 
@@ -283,6 +282,7 @@ int train(Options& o) {
   }
   require_memory(static_cast<std::uint64_t>(plan.bytes),
                  "training with these --batch-tokens and --segment-length");
+  plan.require_device();
   if (o.init.empty()) {
     model.parameters = initial_model(model.config, o.settings.seed).parameters;
   } else {

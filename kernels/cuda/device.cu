@@ -58,7 +58,10 @@ Device::~Device() {
     cudaEventDestroy(mark.begin);
     cudaEventDestroy(mark.end);
   }
-  if (stream_) cudaStreamDestroy(stream_);
+  if (stream_) {
+    cudaStreamSynchronize(stream_);  // what is released goes back to the pool, which is emptied
+    cudaStreamDestroy(stream_);
+  }
   if (pool_) cudaMemPoolTrimTo(pool_, 0);
 }
 
@@ -119,6 +122,7 @@ void Device::release(void* memory, std::size_t bytes) noexcept {
 }
 
 void* Device::allocate_pinned(std::size_t bytes) {
+  use();
   void* memory = nullptr;
   const cudaError_t status =
       cudaHostAlloc(&memory, std::max<std::size_t>(bytes, 16), cudaHostAllocDefault);
@@ -217,6 +221,7 @@ std::vector<KernelTime> Device::report() {
 }
 
 Event::Event(Device& device) : device_(device) {
+  device.use();
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
 }
 Event::~Event() { cudaEventDestroy(event_); }

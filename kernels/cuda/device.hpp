@@ -32,6 +32,7 @@ class Device {
   const std::string& name() const { return name_; }
   // Of a block, at most.
   std::size_t shared_bytes() const { return shared_bytes_; }
+  // Waits for all that was queued: what is released is free then.
   std::uint64_t free_bytes() const;
   std::uint64_t taken_bytes() const { return taken_; }
 
@@ -96,6 +97,7 @@ class Device {
   std::size_t shared_bytes_ = 0;
   std::uint64_t taken_ = 0;
 #if defined(__CUDACC__)
+  friend class Event;
   void use() const;
   static void allow_shared(const void* kernel, std::size_t bytes);
   void* try_allocate(std::size_t bytes, const char* what);  // null where it does not fit

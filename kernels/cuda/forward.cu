@@ -135,11 +135,12 @@ void CudaPass<E>::layer_rows(int layer, const Rows& rows, const E* x, E* out) {
 }
 
 // queue(part, transfer) of one part after the other, take(part, transfer) of each when what was
-// queued for it is done: while the next one is computed.
+// queued for it is done: while the next one is computed. What throws ends it when nothing is on its
+// way any more.
 template <class Transfer, class Queue, class Take>
-static void in_turns(const std::vector<Chunk>& parts,
+static void in_turns(Device& device, const std::vector<Chunk>& parts,
                      const std::array<std::unique_ptr<Transfer>, 2>& transfers, Queue queue,
-                     Take take) {
+                     Take take) try {
   for (std::size_t i = 0; i <= parts.size(); ++i) {
     if (i < parts.size()) {
       queue(parts[i], *transfers[i % 2]);
@@ -150,6 +151,9 @@ static void in_turns(const std::vector<Chunk>& parts,
     before.done.wait();
     take(parts[i - 1], before);
   }
+} catch (...) {
+  device.finish();
+  throw;
 }
 
 // --- sweeps
@@ -220,7 +224,7 @@ void CudaPass<E>::head(int in, std::span<const std::int64_t> rows, float* log_pr
   const int last = s_.config().layers - 1;
   const DeviceCut asked(device_, batch_.cut_rows(rows, s_.setup_.chunk_rows));
   in_turns(
-      asked.cut.chunks, s_.asked_,
+      device_, asked.cut.chunks, s_.asked_,
       [&](const Chunk& c, AskedTransfer& transfer) {
         const Rows chunk{&asked, &c};
         gather_asked(in, rows, chunk, transfer);
@@ -253,7 +257,7 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
     }
     std::vector<std::vector<float>> values(static_cast<std::size_t>(s_.setup_.host->workers()));
     in_turns(
-        parts, s_.hidden_,
+        device_, parts, s_.hidden_,
         [&](const Chunk& part, HiddenTransfer<E>& transfer) {
           const E* from = stages_[static_cast<std::size_t>(in)].data() + part.row * dim();
           if (normed) {

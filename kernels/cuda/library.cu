@@ -6,6 +6,8 @@
 
 M5_CUDA_API const char* m5_cuda_version() { return M5_CUDA_VERSION; }
 
+M5_CUDA_API int m5_cuda_layout() { return m5::kernels::cuda::kLibraryLayout; }
+
 M5_CUDA_API void m5_cuda_describe(int device_index, std::string* name) {
   *name = m5::kernels::cuda::Device(device_index).name();
 }

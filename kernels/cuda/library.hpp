@@ -9,6 +9,9 @@
 
 namespace m5::kernels::cuda {
 
+// Raised where what crosses the library changes: CudaSetup, Sweeps, Pass, Update.
+inline constexpr int kLibraryLayout = 2;
+
 inline constexpr std::int64_t kChunkRows = 131072;
 
 struct CudaSetup {
@@ -29,6 +32,7 @@ struct CudaSetup {
 // The symbols: "m5_cuda_" and the name. Both functions may throw Error.
 struct Library {
   const char* (*version)() = nullptr;
+  int (*layout)() = nullptr;
   void (*describe)(int device_index, std::string* name) = nullptr;  // the name of the GPU
   Sweeps<float>* (*make_sweeps)(const CudaSetup* setup) = nullptr;
 };

@@ -112,9 +112,11 @@ void Muon::update(int worker, MatrixShape shape, const Step& step, const double*
   std::vector<float> x(n);
   for (std::size_t i = 0; i < n; ++i) {
     const double g = gradient[i] * step.gradient_scale;
-    const double mi = kMomentum * static_cast<double>(m[i]) + (1 - kMomentum) * g;
+    const double mi =
+        kernels::muon::kMomentum * static_cast<double>(m[i]) + (1 - kernels::muon::kMomentum) * g;
     m[i] = static_cast<float>(mi);
-    x[i] = static_cast<float>(kMomentum * mi + (1 - kMomentum) * g);  // Nesterov
+    x[i] = static_cast<float>(kernels::muon::kMomentum * mi +
+                              (1 - kernels::muon::kMomentum) * g);  // Nesterov
   }
   orthogonalise(worker, shape, x);
   const double move =

@@ -24,8 +24,6 @@ struct MatrixShape {
 
 class Muon {
  public:
-  static constexpr double kMomentum = kernels::muon::kMomentum;
-
   // For matrices of these shapes; the backend must outlive it.
   Muon(kernels::Backend<float>& backend, const std::vector<MatrixShape>& shapes);
   ~Muon();

@@ -169,6 +169,14 @@ std::int64_t Trainer::largest_rows(const TrainSettings& settings, const GenomeSt
   return largest_batch(settings, {&store}).rows;
 }
 
+void MemoryPlan::require_device() const {
+  if (fits_device()) return;
+  throw Error(ErrorKind::kResource,
+              "training with these --batch-tokens and --segment-length needs " +
+                  std::to_string(device_bytes) + " bytes of the memory of the device; " +
+                  std::to_string(device_free) + " are free");
+}
+
 MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore& training,
                                 const GenomeStore& validation, kernels::Device& device,
                                 std::int64_t limit) {
@@ -192,6 +200,7 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
       static_cast<std::int64_t>(MemoryMix<float>::work_bytes(
           settings.config.memory, host.workers(), encoder.block_rows(), !settings.memory_only)) +
       static_cast<std::int64_t>(update.host);
+  const std::uint64_t device_free = encoder.sweeps().free_memory();
   MemoryPlan least;
   for (int k = 1; k <= settings.config.layers; ++k) {
     encoder.keep_every(k);
@@ -201,9 +210,9 @@ MemoryPlan Trainer::plan_memory(const TrainSettings& settings, const GenomeStore
     const std::int64_t bytes = static_cast<std::int64_t>(ready.host + pass.host) + rest;
     const std::uint64_t of_device = ready.device + pass.device + update.device;
     if (k == 1 || bytes < least.bytes || of_device < least.device_bytes) {
-      least = {k, bytes, of_device};
+      least = {k, bytes, of_device, device_free};
     }
-    if (bytes <= limit && of_device <= encoder.sweeps().free_memory()) break;
+    if (bytes <= limit && of_device <= device_free) break;
   }
   return least;
 }

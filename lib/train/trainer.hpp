@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct MemoryPlan {
   int keep_every = 1;      // layers from one kept residual stream to the next (Encoder::keep_every)
   std::int64_t bytes = 0;  // of encoder and optimizer, of the host
   std::uint64_t device_bytes = 0;  // of the device's own memory
+  std::uint64_t device_free = std::numeric_limits<std::uint64_t>::max();  // when it was planned
+  bool fits_device() const { return device_bytes <= device_free; }
+  // Error(kResource) with both numbers where it does not.
+  void require_device() const;
 };
 
 class Trainer {

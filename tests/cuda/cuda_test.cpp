@@ -104,9 +104,27 @@ TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
     });
     return result;
   };
+  const auto b = random_tokens(5000, 2);
+  const std::vector<TokenView> other{{b.data(), 5000, false, 0}};
+  std::vector<std::int64_t> last_rows(1700);
+  std::iota(last_rows.begin(), last_rows.end(), 3300);
+  std::vector<float> result(std::size_t{1700} * 4);
+  {
+    const auto pass = sweeps->begin(other, 1);
+    pass->embed(0, true);
+    pass->layer(0, 0, 0, true);
+    pass->head(0, last_rows, result.data(), {});
+  }
+  const std::vector<float> of_other = result;
   const std::vector<float> expected = run(-1);
   for (const std::int64_t fails : {512, 1536, 1700 + 512, 1700 + 1536}) {
     EXPECT_THROW(run(fails), std::runtime_error) << fails;
+    // Another batch first, of more rows and other ones: nothing of the old pass is on its way.
+    const auto pass = sweeps->begin(other, 1);
+    pass->embed(0, true);
+    pass->layer(0, 0, 0, true);
+    pass->head(0, last_rows, result.data(), {});
+    EXPECT_EQ(result, of_other) << fails;
     EXPECT_EQ(run(-1), expected) << fails;
   }
 }

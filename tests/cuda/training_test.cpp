@@ -245,8 +245,17 @@ TEST(CudaTrainingMemory, IsPlannedForHostAndDevice) {
   const MemoryPlan less = plan(true, whole.device_bytes - 1);
   EXPECT_EQ(less.keep_every, 2);
   EXPECT_LT(less.device_bytes, whole.device_bytes);
+  EXPECT_TRUE(less.fits_device());
+  EXPECT_NO_THROW(less.require_device());
+  const MemoryPlan none = plan(true, 1000);  // no k is of use
+  EXPECT_FALSE(none.fits_device());
+  EXPECT_EQ(test::error_of(ErrorKind::kResource, [&] { none.require_device(); }),
+            "training with these --batch-tokens and --segment-length needs " +
+                std::to_string(none.device_bytes) +
+                " bytes of the memory of the device; 1000 are free");
   const auto cpu = kernels::make_device({.threads = 1});
   EXPECT_EQ(Trainer::plan_memory(s, store, store, *cpu, 0).device_bytes, 0u);
+  EXPECT_TRUE(Trainer::plan_memory(s, store, store, *cpu, 0).fits_device());
 }
 
 // What is not finite ends a step with the host's words, wherever it comes from.

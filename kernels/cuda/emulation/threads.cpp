@@ -184,6 +184,13 @@ void warp_barrier() { exchange(0, 0); }
 
 void copy_async(void* to, const void* from, std::size_t bytes) {
   Machine& m = machine();
+  const auto aligned = [bytes](const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
+  };
+  if (!aligned(to) || !aligned(from)) {
+    std::fprintf(stderr, "emulation: an asynchronous copy that is not aligned\n");
+    std::abort();
+  }
   if (m.descending) {
     std::memcpy(to, from, bytes);
     return;
