@@ -10,6 +10,9 @@ namespace {
 using kernels::muon::kA;
 using kernels::muon::kB;
 using kernels::muon::kC;
+using kernels::muon::kMomentum;
+using kernels::muon::kScale;
+using kernels::muon::kSteps;
 
 MatrixShape wide(MatrixShape shape) {
   return {std::min(shape.rows, shape.columns), std::max(shape.rows, shape.columns)};
@@ -82,7 +85,7 @@ void Muon::orthogonalise(int worker, MatrixShape shape, std::vector<float>& x) {
       work.x[i * columns + j] = static_cast<float>(value * inverse);
     }
   }
-  for (int step = 0; step < kernels::muon::kSteps; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
     // X <- a X + (b A + c A^2) X, A = X X^T.
     backend_.pack(*work.by_x, work.x.data(), nullptr);
     backend_.linear(worker, *work.by_x, s.rows, work.x.data(), work.gram.data(),
@@ -112,15 +115,12 @@ void Muon::update(int worker, MatrixShape shape, const Step& step, const double*
   std::vector<float> x(n);
   for (std::size_t i = 0; i < n; ++i) {
     const double g = gradient[i] * step.gradient_scale;
-    const double mi =
-        kernels::muon::kMomentum * static_cast<double>(m[i]) + (1 - kernels::muon::kMomentum) * g;
+    const double mi = kMomentum * static_cast<double>(m[i]) + (1 - kMomentum) * g;
     m[i] = static_cast<float>(mi);
-    x[i] = static_cast<float>(kernels::muon::kMomentum * mi +
-                              (1 - kernels::muon::kMomentum) * g);  // Nesterov
+    x[i] = static_cast<float>(kMomentum * mi + (1 - kMomentum) * g);  // Nesterov
   }
   orthogonalise(worker, shape, x);
-  const double move =
-      kernels::muon::kScale * std::sqrt(static_cast<double>(std::max(shape.rows, shape.columns)));
+  const double move = kScale * std::sqrt(static_cast<double>(std::max(shape.rows, shape.columns)));
   for (std::size_t i = 0; i < n; ++i) {
     const double wi = w[i];
     w[i] = static_cast<float>(wi - step.learning_rate *

@@ -23,14 +23,18 @@ std::unique_ptr<Sweeps<float>> make(const CudaSetup& setup) {
   return std::make_unique<CudaSweeps<float>>(setup);
 }
 
-TEST(CudaKernels, AreThoseOfRef) {
-  Device device(0);
-  const std::vector<Check> checks = kernel_checks(device);
-  EXPECT_GT(checks.size(), 400u);
+void expect_all(const std::vector<Check>& checks) {
   for (const Check& check : checks) {
     EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
                             << check.tolerance;
   }
+}
+
+TEST(CudaKernels, AreThoseOfRef) {
+  Device device(0);
+  const std::vector<Check> checks = kernel_checks(device);
+  EXPECT_GT(checks.size(), 400u);
+  expect_all(checks);
 }
 
 std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
@@ -41,12 +45,7 @@ std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
 class CudaPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaPasses, AreThoseOfRef) {
-  for (const bool narrow : {false, true}) {
-    for (const Check& check : pass_checks(GetParam(), narrow, make)) {
-      EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
-                              << check.tolerance;
-    }
-  }
+  for (const bool narrow : {false, true}) expect_all(pass_checks(GetParam(), narrow, make));
 }
 
 TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
@@ -56,10 +55,7 @@ TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
 class CudaFusedPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaFusedPasses, AreThoseOfRef) {
-  for (const Check& check : pass_checks(GetParam(), true, make_fused)) {
-    EXPECT_TRUE(check.ok()) << check.name << ": " << check.error << ", allowed are "
-                            << check.tolerance;
-  }
+  expect_all(pass_checks(GetParam(), true, make_fused));
   EXPECT_EQ(company(GetParam(), true, make_fused), 0);
 }
 
@@ -108,23 +104,20 @@ TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
   const std::vector<TokenView> other{{b.data(), 5000, false, 0}};
   std::vector<std::int64_t> last_rows(1700);
   std::iota(last_rows.begin(), last_rows.end(), 3300);
-  std::vector<float> result(std::size_t{1700} * 4);
-  {
+  const auto run_other = [&] {
+    std::vector<float> result(std::size_t{1700} * 4);
     const auto pass = sweeps->begin(other, 1);
     pass->embed(0, true);
     pass->layer(0, 0, 0, true);
     pass->head(0, last_rows, result.data(), {});
-  }
-  const std::vector<float> of_other = result;
+    return result;
+  };
+  const std::vector<float> of_other = run_other();
   const std::vector<float> expected = run(-1);
   for (const std::int64_t fails : {512, 1536, 1700 + 512, 1700 + 1536}) {
     EXPECT_THROW(run(fails), std::runtime_error) << fails;
     // Another batch first, of more rows and other ones: nothing of the old pass is on its way.
-    const auto pass = sweeps->begin(other, 1);
-    pass->embed(0, true);
-    pass->layer(0, 0, 0, true);
-    pass->head(0, last_rows, result.data(), {});
-    EXPECT_EQ(result, of_other) << fails;
+    EXPECT_EQ(run_other(), of_other) << fails;
     EXPECT_EQ(run(-1), expected) << fails;
   }
 }
