@@ -203,12 +203,13 @@ void CudaPass<E>::embed_backward() {
                               w_.up.data(), s_.gradient(table.embedding));
   });
   if (!host_gradient_) {
-    add_gradient(device_, table.head_bias, s_.gradient_.data(), s_.update_.gradient.data());
+    add_gradient(device_, s_.device_regions_, table.head_bias, s_.gradient_.data(),
+                 s_.update_.gradient.data());
     return;
   }
   std::vector<float> sum(s_.gradient_.size());
   device_.download(sum.data(), s_.gradient_.data(), s_.gradient_.bytes());
-  for (std::size_t i = 0; i < sum.size(); ++i) host_gradient_[i] += static_cast<double>(sum[i]);
+  add_gradient(s_.regions_, table.head_bias, sum.data(), host_gradient_);
 }
 
 // The members of this file.

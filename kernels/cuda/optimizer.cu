@@ -7,11 +7,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-M5_KERNEL add_gradient_kernel(std::int64_t count, const float* x, double* sum) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) sum[i] += static_cast<double>(x[i]);
-}
-
 // Each thread of a block adds every kThreads-th number of the block's `each`, then halves of the
 // block are added until one number is left.
 template <class T, bool kSquared>
@@ -67,10 +62,6 @@ M5_KERNEL average_kernel(std::int64_t count, double gain, const float* x, float*
 unsigned blocks(std::int64_t threads) { return static_cast<unsigned>(ceil_div(threads, kThreads)); }
 
 }  // namespace
-
-void add_gradient(Device& device, std::int64_t count, const float* x, double* sum) {
-  device.launch("add_gradient", add_gradient_kernel, blocks(count), kThreads, 0, count, x, sum);
-}
 
 template <class T>
 void squared_norm(Device& device, std::int64_t count, const T* x, double* partial, double* sum) {

@@ -1,5 +1,5 @@
-// Kernels on slabs of parameters, which know nothing of models: sums of gradients, the squared
-// norm, AdamW, the average. Formulas: kernels/backend.hpp and kernels/update.hpp. All arithmetic is
+// Kernels on slabs of parameters, which know nothing of models: the squared norm, AdamW, the
+// average. Formulas: kernels/backend.hpp and kernels/update.hpp. All arithmetic is
 // in double, as on the host; what is stored is fp32.
 #pragma once
 
@@ -11,9 +11,6 @@
 #include "kernels/update.hpp"
 
 namespace m5::kernels::cuda {
-
-// sum[i] += x[i].
-void add_gradient(Device& device, std::int64_t count, const float* x, double* sum);
 
 // Numbers whose squares are one partial sum, and how many of those there are.
 inline constexpr int kSquares = 8192;

@@ -106,18 +106,6 @@ M5_KERNEL M5_BOUNDS(kFew* kSlices, 1) add_parts_kernel(std::int64_t parts, std::
 }
 
 template <class E>
-M5_KERNEL convert_kernel(std::int64_t count, const float* x, E* y) {
-  const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
-  if (i + 4 <= count) {
-    float v[4];
-    load4(x + i, v);
-    store4(y + i, v);
-    return;
-  }
-  for (std::int64_t k = i; k < count; ++k) y[k] = from_float<E>(x[k]);
-}
-
-template <class E>
 M5_KERNEL gather_kernel(std::int64_t n, int dim, const std::int64_t* rows, const E* x, E* y,
                         int scattered) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + warp();
@@ -169,11 +157,6 @@ void add_parts(Device& device, std::int64_t parts, std::int64_t count, const flo
 }
 
 template <class E>
-void convert(Device& device, std::int64_t count, const float* x, E* y) {
-  device.launch("convert", convert_kernel<E>, blocks(ceil_div(count, 4)), kThreads, 0, count, x, y);
-}
-
-template <class E>
 void gather(Device& device, std::int64_t n, int dim, const std::int64_t* rows, const E* x, E* y) {
   device.launch("gather", gather_kernel<E>, row_blocks(n), kThreads, 0, n, dim, rows, x, y, 0);
 }
@@ -188,7 +171,6 @@ void scatter(Device& device, std::int64_t n, int dim, const std::int64_t* rows, 
   template void gelu_backward<E>(Device&, std::int64_t, const E*, const E*, E*);          \
   template void add_bias<E>(Device&, std::int64_t, int, const E*, const E*, E*);          \
   template void column_sums<E>(Device&, std::int64_t, int, const E*, float*);             \
-  template void convert<E>(Device&, std::int64_t, const float*, E*);                      \
   template void gather<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*); \
   template void scatter<E>(Device&, std::int64_t, int, const std::int64_t*, const E*, E*);
 M5_INSTANTIATE(float)

@@ -43,8 +43,6 @@ void column_sums(Device& device, std::int64_t n, int columns, const E* x, float*
 void add_parts(Device& device, std::int64_t parts, std::int64_t count, const float* partial,
                float* sum, bool add);
 
-template <class E>
-void convert(Device& device, std::int64_t count, const float* x, E* y);
 // y[i] = x[rows[i]], and the other way round.
 template <class E>
 void gather(Device& device, std::int64_t n, int dim, const std::int64_t* rows, const E* x, E* y);

@@ -89,7 +89,8 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
     : Sweeps<float>(setup.config, setup.options),
       setup_(setup),
       device_(setup.device_index),
-      attention_(attention_size(setup.config, !std::is_same_v<E, float>)) {
+      attention_(attention_size(setup.config, !std::is_same_v<E, float>)),
+      regions_(regions_of(table(), setup.config, /*by_heads=*/false)) {
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
                                        std::to_string(kPieceRows));
@@ -134,7 +135,7 @@ void CudaSweeps<E>::require_free(std::uint64_t bytes, const std::string& what) c
 template <class E>
 void CudaSweeps<E>::make_operands() {
   if constexpr (!std::is_same_v<E, float>) {
-    convert(device_, table().total, parameters_.data(), operands_.data());
+    convert(device_, device_regions_, table().total, parameters_.data(), operands_.data());
   }
 }
 
@@ -145,6 +146,9 @@ void CudaSweeps<E>::load(const float* parameters) {
     products_ = std::make_unique<Products>(device_, setup_.chunk_rows, setup_.measured_products);
     parameters_ = Array<float>(device_, table().total, "the parameters");
     if (!std::is_same_v<E, float>) operands_ = Array<E>(device_, table().total, "the parameters");
+    const auto regions = static_cast<std::int64_t>(regions_.size());
+    device_regions_ = Array<Region>(device_, regions, "the parameters");
+    device_.upload(device_regions_.data(), regions_.data(), device_regions_.bytes());
     if (options().training) {
       gradient_ = Array<float>(device_, table().encoder, "the gradient");
       head_sums_ = Array<float>(device_, 4 * config().dim, "the gradient");
@@ -169,7 +173,8 @@ Bytes CudaSweeps<E>::ready_memory() const {
   };
   Bytes bytes;
   bytes.device = count(table().total, sizeof(float)) + Products::workspace_bytes() +
-                 count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_);
+                 count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_) +
+                 regions_.size() * sizeof(Region);
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
   bytes.host =

@@ -17,6 +17,7 @@
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
+#include "kernels/cuda/slab.hpp"
 #include "kernels/cuda/update.hpp"
 #include "kernels/sweeps.hpp"
 
@@ -125,7 +126,9 @@ class CudaSweeps final : public Sweeps<float> {
   const CudaSetup setup_;
   Device device_;
   const AttentionSize attention_;
+  const std::vector<Region> regions_;  // of operands_ and gradient_
   std::unique_ptr<Products> products_;
+  Array<Region> device_regions_;
   Array<float> parameters_;  // [total]
   Array<E> operands_;        // [total]; empty where E is float
   Array<float> gradient_;    // [encoder] of the pass, training

@@ -46,6 +46,19 @@ Values get(Device& device, const Array<E>& array) {
                  [](E v) { return static_cast<double>(to_float(v)); });
   return values;
 }
+// The same of numbers as they are.
+template <class T>
+Array<T> put_typed(Device& device, const std::vector<T>& values) {
+  Array<T> array(device, static_cast<std::int64_t>(values.size()), "a check");
+  device.upload(array.data(), values.data(), array.bytes());
+  return array;
+}
+template <class T>
+std::vector<T> get_typed(Device& device, const Array<T>& array) {
+  std::vector<T> values(array.size());
+  device.download(values.data(), array.data(), array.bytes());
+  return values;
+}
 // An array that holds no number yet.
 template <class E>
 Array<E> room(Device& device, std::int64_t count) {

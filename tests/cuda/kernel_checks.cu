@@ -114,10 +114,6 @@ class Checks : CheckList<E> {
       auto T = operand(Values(x.size(), 0.0));
       scatter(device_, static_cast<std::int64_t>(picked.size()), d, P.data(), S.data(), T.data());
       check("scatter" + at, get(device_, T), back, 0);
-      const auto W = wide(x);
-      auto C = room<E>(device_, n * d - 3);
-      convert(device_, n * d - 3, W.data(), C.data());
-      check("convert" + at, get(device_, C), Values(x.begin(), x.end() - 3), 0);
     }
   }
 
@@ -342,6 +338,7 @@ std::vector<Check> kernel_checks(Device& device) {
   attention_checks(device, checks);
   fused_checks(device, checks);
   optimizer_checks(device, checks);
+  slab_checks(device, checks);
   return checks;
 }
 

@@ -10,9 +10,11 @@
 namespace m5::kernels::cuda {
 
 std::vector<Check> kernel_checks(Device& device);
-// Those of the attention among them, of the update of the parameters, and of fused kernels.
+// Those of the attention among them, of the update of the parameters, of fused kernels, and of how
+// the parameters lie.
 void attention_checks(Device& device, std::vector<Check>& checks);
 void optimizer_checks(Device& device, std::vector<Check>& checks);
 void fused_checks(Device& device, std::vector<Check>& checks);
+void slab_checks(Device& device, std::vector<Check>& checks);
 
 }  // namespace m5::kernels::cuda
