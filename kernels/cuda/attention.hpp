@@ -4,6 +4,10 @@
 // weights; features in the order of features.hpp. A state is [H / 8][batches][slice], batches =
 // ceil(dv / 8); columns beyond dv are zero. Keys and queries come unbounded: the kernels bound
 // them. E: float or bf16.
+//
+// On tensor cores a slice is [8 heads][9][slots] (orbits.hpp), so that what a warp reads and writes
+// of it is in a row, and the columns of q, k, v, o and their gradients lie by heads: [H][4] and
+// [H][8] where it says [4][H] and [dv][H] below.
 #pragma once
 
 #include "kernels/cuda/batch.hpp"
@@ -19,10 +23,11 @@ struct AttentionSize {
   int heads = 0, value_dim = 0, order = 0, features = 0;
   float bound = 0;
   bool tensor_cores = false;  // products of bf16 in the attention; only where they can()
-  bool can_use_tensor_cores() const { return order <= 4 && value_dim <= kValues; }
+  bool can_use_tensor_cores() const { return order <= 4 && value_dim == kValues; }
+  int terms() const;  // of a column of the state: features, or slots
   int batches() const { return (value_dim + kValues - 1) / kValues; }
   int slices() const { return heads / kHeads * batches(); }
-  std::int64_t slice() const { return std::int64_t{features} * kColumns * kHeads; }
+  std::int64_t slice() const { return std::int64_t{terms()} * kColumns * kHeads; }
   std::int64_t state() const { return slices() * slice(); }
   std::size_t slice_bytes() const { return static_cast<std::size_t>(slice()) * sizeof(float); }
 };
@@ -40,7 +45,7 @@ void accumulate(Device& device, const AttentionSize& size, const Pieces& pieces,
                 std::int64_t z_stride, const E* u, std::int64_t u_stride, bool unit_column,
                 float* partial);
 // total[context][state] (+)= the partial states of its pieces in order, in double; where the
-// context ends, scaled[context][state] = weights[f] total.
+// context ends, scaled[context][state] = weights[term] total.
 void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                    std::int64_t span_count, const float* partial, const double* weights,
                    double* total, float* scaled);
@@ -58,7 +63,7 @@ template <class E>
 void accumulate_backward(Device& device, const AttentionSize& size, const Pieces& pieces,
                          const E* kv, const float* d_state, E* d_kv);
 
-// c_|f| |f|! / f! of the features in the order of states (host).
-std::vector<double> state_weights(int order, const std::vector<double>& polynomial);
+// c_|f| |f|! / f! of the terms in the order of states; 0 for slots that weigh nothing (host).
+std::vector<double> state_weights(const AttentionSize& size, const std::vector<double>& polynomial);
 
 }  // namespace m5::kernels::cuda

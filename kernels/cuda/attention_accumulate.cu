@@ -154,11 +154,12 @@ M5_KERNEL M5_BOUNDS(kWarps<P>* kWarp, P == 8 ? 1 : 2)
   }
 }
 
-// grid: elements of a state, spans. kSlices threads load the pieces of an element, the first adds
-// them: one after the other, so that a sum does not know where chunks begin.
+// grid: elements of a state, spans; a term has `inner` neighbours. kSlices threads load the pieces
+// of an element, the first adds them: one after the other, so that a sum does not know where chunks
+// begin.
 constexpr int kElements = 32, kSlices = 8, kEach = 8;
 M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
-    reduce_kernel(const Span* spans, std::int64_t state, int features, const float* partial,
+    reduce_kernel(const Span* spans, std::int64_t state, int inner, int terms, const float* partial,
                   const double* weights, double* total, float* scaled) {
   float* shared = shared_memory<float>();  // [kSlices * kEach][kElements]
   const int thread = static_cast<int>(threadIdx.x), slice = thread / kElements;
@@ -188,8 +189,7 @@ M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
   if (!adds) return;
   total[at] = sum;
   if (span.ends) {
-    const auto f = static_cast<int>(element / (kColumns * kHeads) % features);
-    scaled[at] = static_cast<float>(weights[f] * sum);
+    scaled[at] = static_cast<float>(weights[element / inner % terms] * sum);
   }
 }
 
@@ -238,7 +238,8 @@ void reduce_states(Device& device, const AttentionSize& size, const Span* spans,
                     static_cast<unsigned>(n));
     device.launch("reduce_states", reduce_kernel, grid, kElements * kSlices,
                   kSlices * kEach * kElements * sizeof(float), spans + at, size.state(),
-                  size.features, partial, weights, total, scaled);
+                  size.tensor_cores ? 1 : kColumns * kHeads, size.terms(), partial, weights, total,
+                  scaled);
   }
 }
 
@@ -247,12 +248,23 @@ template void accumulate<float>(Device&, const AttentionSize&, const Pieces&, co
 template void accumulate<bf16>(Device&, const AttentionSize&, const Pieces&, const bf16*,
                                std::int64_t, const bf16*, std::int64_t, bool, float*);
 
-std::vector<double> state_weights(int order, const std::vector<double>& polynomial) {
-  std::vector<double> weights;
-  for (const std::array<int, 4>& exponent : feature_exponents(order)) {
+int AttentionSize::terms() const {
+  if (!tensor_cores) return features;
+  return order == 2 ? kSlots<2> : kSlots<4>;
+}
+
+std::vector<double> state_weights(const AttentionSize& size,
+                                  const std::vector<double>& polynomial) {
+  std::vector<double> by_feature;
+  for (const std::array<int, 4>& exponent : feature_exponents(size.order)) {
     Monomial m{exponent, 0, -1, 0};
     for (int e : exponent) m.degree += e;
-    weights.push_back(polynomial[static_cast<std::size_t>(m.degree)] * multinomial(m));
+    by_feature.push_back(polynomial[static_cast<std::size_t>(m.degree)] * multinomial(m));
+  }
+  if (!size.tensor_cores) return by_feature;
+  std::vector<double> weights;
+  for (const int f : slot_features(size.order)) {
+    weights.push_back(f < 0 ? 0.0 : by_feature[static_cast<std::size_t>(f)]);
   }
   return weights;
 }

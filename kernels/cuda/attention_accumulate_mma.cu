@@ -1,5 +1,5 @@
 // S^T += [v, 1]^T phi(k) on tensor cores: rows of A are columns of the state, its columns tokens;
-// columns of B are features, representatives 2 j and 2 j + 1 in the 4 rotations.
+// columns of B are the slots of a pair of representatives.
 #include "kernels/cuda/attention_mma.hpp"
 
 namespace m5::kernels::cuda {
@@ -7,129 +7,126 @@ namespace {
 
 using namespace tensor;
 
-// A tile: pairs of rows 2 p, 2 p + 1, [pairs][4 components, 9 columns][8 heads]. By the distance of
-// two pairs no bank is met twice.
-constexpr int kPairs = kRows / 2, kParts = 4 + kColumns;
-constexpr int kPairStride = kParts * kHeads + 2;
-constexpr int kTile = kPairs * kPairStride;
-static_assert(kPairs * kHeads == kThreads);
+constexpr int kRows = 64, kRowPairs = kRows / 2;  // of a tile
+static_assert(kRowPairs * kHeads == kThreads);
 
+// A tile: keys by pairs of rows, component by component; the columns as they come, the last one by
+// pairs of rows.
+struct Tile {
+  unsigned keys[kRowPairs * kFourStride];
+  Eight columns[kRows * kFourStride / 4];
+  unsigned last[kRowPairs * kHeads];
+};
+
+// Of a piece, at the block's first head.
 struct Operands {
   const bf16* z;
   std::int64_t z_stride;
   const bf16* u;
   std::int64_t u_stride;
-  std::int64_t heads;
-  int value_dim, unit_column;
-  float bound;
-};
+  int last_column;  // from u; 0: it is 1
+  float bound, root;
 
-// Two rows of a column, of 8 heads.
-struct ColumnPair {
-  Eight first, second;
-  M5_DEVICE void load(const bf16* from, std::int64_t stride, int row, int rows, bool there) {
-    first = second = {};
-    if (there && row < rows) first = *reinterpret_cast<const Eight*>(from + row * stride);
-    if (there && row + 1 < rows) {
-      second = *reinterpret_cast<const Eight*>(from + (row + 1) * stride);
-    }
-  }
-  M5_DEVICE void store(unsigned* to) const {
+  // Rows [row, row + kRows) of the columns, zero behind the end of the piece.
+  M5_DEVICE void copy_columns(int row, int rows, Tile& tile) const {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      to[2 * k] = firsts(first.pair[k], second.pair[k]);
-      to[2 * k + 1] = seconds(first.pair[k], second.pair[k]);
+    for (int i = 0; i < kRows * kHeads / kThreads; ++i) {
+      const int e = static_cast<int>(threadIdx.x) + i * kThreads, r = e / kHeads, h = e % kHeads;
+      Eight* to = tile.columns + r * (kFourStride / 4) + h;
+      if (row + r < rows) {
+        __pipeline_memcpy_async(to, u + (row + r) * u_stride + h * kValues, sizeof(Eight));
+      } else {
+        *to = {};
+      }
     }
+    __pipeline_commit();
   }
 };
 
-// A tile on its way, in registers: each thread has a vector, a column of values, and some the last
-// column.
+// The keys of a tile and its last column on their way, in registers: two rows of one head.
 struct Incoming {
-  IncomingPair z;
-  ColumnPair u, last;
-  unsigned ones;
+  Vector first, second;
+  unsigned last;
 
-  // o: at the first row of the piece.
   M5_DEVICE void load(const Operands& o, int row, int rows) {
     const int thread = static_cast<int>(threadIdx.x);
-    const int pair = row + thread / kHeads * 2, of = thread % kHeads;
-    z.load(o.z + of, o.z_stride, o.heads, pair, pair + 1, rows);
-    u.load(o.u + of * o.heads, o.u_stride, pair, rows, of < o.value_dim);
-    if (o.unit_column) {
-      ones = pair + 1 < rows ? kOnes : pair < rows ? kOnes & 0xffffu : 0;
-    } else {
-      last.load(o.u + o.value_dim * o.heads, o.u_stride, row + thread * 2, rows, thread < kPairs);
-    }
+    const int r = row + thread / kHeads * 2, h = thread % kHeads;
+    const auto key = [&](int at) {
+      return at < rows ? *reinterpret_cast<const Vector*>(o.z + at * o.z_stride + h * 4) : Vector{};
+    };
+    const auto column = [&](int at) -> unsigned {
+      if (at >= rows) return 0;
+      return o.last_column ? o.u[at * o.u_stride + o.last_column + h].bits : kOnes & 0xffffu;
+    };
+    first = key(r);
+    second = key(r + 1);
+    last = column(r) | column(r + 1) << 16;
   }
-  M5_DEVICE void store(const Operands& o, unsigned* tile) const {
+  M5_DEVICE void store(const Operands& o, Tile& tile) const {
     const int thread = static_cast<int>(threadIdx.x);
-    unsigned* to = tile + thread / kHeads * kPairStride;
-    const int of = thread % kHeads;
-    z.store(o.bound, to + of);
-    u.store(to + place(4 + of));
-    if (o.unit_column) {
-      to[place(4 + kValues) + of] = ones;
-    } else if (thread < kPairs) {
-      last.store(tile + thread * kPairStride + place(4 + kValues));
-    }
+    float z[2][4];
+    bounded(first, o.bound, o.root, z[0]);
+    bounded(second, o.bound, o.root, z[1]);
+    Eight both;
+#pragma unroll
+    for (int a = 0; a < 4; ++a) both.pair[a] = pack(z[0][a], z[1][a]);
+    *reinterpret_cast<Eight*>(tile.keys + thread / kHeads * kFourStride + thread % kHeads * 4) =
+        both;
+    tile.last[thread] = last;
   }
 };
 
 // grid: blocks of 8 heads, pieces: what the blocks of a piece read and write shares cache lines.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2) accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row,
-                                                       Operands o, Slots<P> slots, float* partial) {
-  constexpr int kReps = kRepresentatives<P>, kTiles = (kReps + 1) / 2;
-  unsigned* tile = shared_memory<unsigned>();
+M5_KERNEL M5_BOUNDS(kThreads, 2)
+    accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, float* partial) {
+  Tile* tiles = shared_memory<Tile>();
   const Piece& piece = pieces[blockIdx.y];
-  const int rows = piece.rows, g = lane() / 4, q = lane() % 4, rotation = g % 4;
-  const std::int64_t from = piece.row - first_row;
-  o.z += from * o.z_stride + std::int64_t{blockIdx.x} * kHeads;
-  o.u += from * o.u_stride + std::int64_t{blockIdx.x} * kHeads;
+  const int rows = piece.rows, g = lane() / 4, q = lane() % 4;
+  const std::int64_t from = piece.row - first_row, first_head = std::int64_t{blockIdx.x} * kHeads;
+  o.z += from * o.z_stride + first_head * 4;
+  o.u += from * o.u_stride + first_head * kValues;
+  // Behind the values of all heads, one number a head.
+  if (o.last_column) o.last_column -= static_cast<int>(first_head) * (kValues - 1);
 
-  float sum[kTiles][4] = {};
+  float sum[kPairs<P>][4] = {};
   Incoming next;
   next.load(o, 0, rows);
-  for (int row = 0; row < rows; row += kRows) {
-    __syncthreads();  // the tile before is no longer read
-    next.store(o, tile);
-    __syncthreads();
-    if (row + kRows < rows) next.load(o, row + kRows, rows);
-    for (int step = 0; step < kRows && row + step < rows; step += 16) {
-      const unsigned* at = tile + (step / 2 + q) * kPairStride + head();
-      unsigned a[4], b[2][kTiles];
+  o.copy_columns(0, rows, tiles[0]);
+  for (int row = 0, buffer = 0; row < rows; row += kRows, buffer ^= 1) {
+    const Tile& tile = tiles[buffer];
+    next.store(o, tiles[buffer]);
+    __pipeline_wait_prior(0);
+    __syncthreads();  // the tile is there, and the one before is no longer read
+    if (row + kRows < rows) {
+      o.copy_columns(row + kRows, rows, tiles[buffer ^ 1]);
+      next.load(o, row + kRows, rows);
+    }
+#pragma unroll
+    for (int step = 0; step < kRows; step += 16) {
+      if (row + step >= rows) break;
+      unsigned a[4], b[2][kPairs<P>];
+      load_transposed(tile.columns + (step + lane() % 16) * (kFourStride / 4) + head(), a[0], a[2]);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const unsigned* pair = at + 4 * half * kPairStride;
-        a[2 * half] = pair[place(4 + g)];
-        a[2 * half + 1] = g == 0 ? pair[place(4 + kValues)] : 0;
-        unsigned x[4], m[kReps];
-        rotated(pair, rotation, x);
-        representative_pairs<P>(x, m);
-#pragma unroll
-        for (int j = 0; j < kTiles; ++j) {
-          const unsigned odd = 2 * j + 1 < kReps ? m[2 * j + 1 < kReps ? 2 * j + 1 : 0] : 0;
-          b[half][j] = g < 4 ? m[2 * j] : odd;
-        }
+        const int pair = step / 2 + 4 * half + q;
+        const unsigned last = tile.last[pair * kHeads + head()];
+        a[2 * half + 1] = g == 0 ? last : 0;
+        unsigned z[4];
+        rotated(tile.keys + pair * kFourStride + head() * 4, g / 2, z);
+        slot_pairs<P>(z, g % 2, b[half]);
       }
 #pragma unroll
-      for (int j = 0; j < kTiles; ++j) mma(sum[j], a, b[0][j], b[1][j]);
+      for (int j = 0; j < kPairs<P>; ++j) mma(sum[j], a, b[0][j], b[1][j]);
     }
   }
 
-  const std::int64_t slices = gridDim.x;
-  float* out =
-      partial + (blockIdx.y * slices + blockIdx.x) * (kFeatures<P> * kColumns * kHeads) + head();
+  const std::int64_t slice = std::int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
+  float* out = partial + state_column<P>(slice, head()) + 2 * q;
 #pragma unroll
-  for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int n = 2 * q + e % 2, r = 2 * j + n / 4, column = g + e / 2 * 8;
-      if (r >= kReps || column >= kColumns) continue;
-      const int f = slots.feature[r][n % 4];
-      if (f >= 0) out[(f * kColumns + column) * kHeads] = sum[j][e];
-    }
+  for (int j = 0; j < kPairs<P>; ++j) {
+    *reinterpret_cast<Two*>(out + g * kSlots<P> + 8 * j) = {sum[j][0], sum[j][1]};
+    if (g == 0) *reinterpret_cast<Two*>(out + kValues * kSlots<P> + 8 * j) = {sum[j][2], sum[j][3]};
   }
 }
 
@@ -137,8 +134,8 @@ template <int P>
 void launch(Device& device, const AttentionSize& size, const Pieces& p, const Operands& operands,
             float* partial) {
   const dim3 grid(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(p.count));
-  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, kTile * sizeof(unsigned),
-                p.pieces, p.first_row, operands, Slots<P>(), partial);
+  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, 2 * sizeof(Tile), p.pieces,
+                p.first_row, operands, partial);
 }
 
 }  // namespace
@@ -146,7 +143,13 @@ void launch(Device& device, const AttentionSize& size, const Pieces& p, const Op
 void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* z,
                     std::int64_t z_stride, const bf16* u, std::int64_t u_stride, bool unit_column,
                     float* partial) {
-  const Operands o{z, z_stride, u, u_stride, size.heads, size.value_dim, unit_column, size.bound};
+  const Operands o{z,
+                   z_stride,
+                   u,
+                   u_stride,
+                   unit_column ? 0 : kValues * size.heads,
+                   size.bound,
+                   std::sqrt(size.bound)};
   if (size.order == 2) return launch<2>(device, size, p, o, partial);
   launch<4>(device, size, p, o, partial);
 }

@@ -40,6 +40,15 @@ M5_DEVICE float fast_inverse(float x) {
   return 1 / x;
 #endif
 }
+M5_DEVICE float fast_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return std::sqrt(x);
+#endif
+}
 
 // gelu as x / (1 + exp(-2 u)), u what the hyperbolic tangent is taken of: three special functions
 // for two numbers, where tanhf takes 20 instructions for each. Side by side: none waits.

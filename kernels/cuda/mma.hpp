@@ -40,12 +40,39 @@ struct alignas(16) Eight {
 };
 
 inline constexpr unsigned kOnes = 0x3f803f80u;
+// Four of the bytes of a (0 .. 3) and b (4 .. 7): the lowest as the lowest 4 bits say, and so on.
+M5_DEVICE unsigned select_bytes(unsigned a, unsigned b, unsigned selector) {
+#if defined(__CUDA_ARCH__)
+  return __byte_perm(a, b, selector);
+#else
+  const std::uint64_t both = static_cast<std::uint64_t>(b) << 32 | a;
+  unsigned bytes = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    bytes |= static_cast<unsigned>(both >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  }
+  return bytes;
+#endif
+}
 // The first and the second halves of two pairs.
-M5_DEVICE unsigned firsts(unsigned a, unsigned b) { return (a & 0xffffu) | b << 16; }
-M5_DEVICE unsigned seconds(unsigned a, unsigned b) { return a >> 16 | (b & 0xffff0000u); }
+M5_DEVICE unsigned firsts(unsigned a, unsigned b) { return select_bytes(a, b, 0x5410); }
+M5_DEVICE unsigned seconds(unsigned a, unsigned b) { return select_bytes(a, b, 0x7632); }
 
 // What rounding to bf16 leaves.
 M5_DEVICE float rest(float x) { return x - to_float(from_float<bf16>(x)); }
+
+// Two matrices of 8 x 8 bf16 in shared memory, transposed (PTX ISA, ldmatrix): rows of 16 bytes, at
+// the addresses that lanes 0 .. 7 and 8 .. 15 give. Lane 4 g + q gets rows 2 q, 2 q + 1, column g.
+M5_DEVICE void load_transposed(const void* row, unsigned& first, unsigned& second) {
+#if defined(__CUDA_ARCH__)
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(first), "=r"(second)
+               : "r"(at)
+               : "memory");
+#elif !defined(__CUDACC__)
+  emulation::load_transposed(row, first, second);
+#endif
+}
 
 // d += A B
 M5_DEVICE void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {

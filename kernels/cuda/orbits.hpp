@@ -2,7 +2,14 @@
 // the four rotations of a vector: lane q sees z_q, z_(q+1), z_(q+2), z_(q+3). One representative of
 // each orbit of monomials under rotation is enough: its value in lane q is that of the monomial
 // whose exponents are moved by q. For P = 4 these are 20 representatives for 70 features.
+//
+// Representatives come in pairs, so chosen that a pair is the product of two others: two bf16 in a
+// register, of one row (feature_pairs), or of two rows of which a lane wants one of the pair
+// (slot_pairs). A slot is a representative in a rotation: 8 for each pair, 2 rotation + (0, 1).
+// Some are the same feature as one before, and weigh nothing.
 #pragma once
+
+#include <span>
 
 #include "kernels/cuda/features.hpp"
 #include "kernels/cuda/mma.hpp"
@@ -10,105 +17,123 @@
 namespace m5::kernels::cuda {
 
 template <int P>
-struct Orbits {
-  int count = 0;
-  Node node[kFeatures<P>] = {};  // parent and variable of each representative; 0 is the constant
-  int exponent[kFeatures<P>][4] = {};
-
-  constexpr Orbits() {
-    count = 1;
-    for (int parent = 0; parent < count; ++parent) {
-      if (node[parent].degree == P) continue;
-      for (int v = 0; v < 4; ++v) {
-        int e[4];
-        for (int a = 0; a < 4; ++a) e[a] = exponent[parent][a] + (a == v);
-        if (known(e)) continue;
-        for (int a = 0; a < 4; ++a) exponent[count][a] = e[a];
-        node[count] = {parent, v, node[parent].degree + 1};
-        ++count;
-      }
-    }
-  }
-
-  // The feature (features.hpp) that representative r is in lane q; -1 where a lane
-  // before q has the same.
-  constexpr int feature(int r, int q) const {
-    for (int s = 0; s < q; ++s) {
-      bool same = true;
-      for (int a = 0; a < 4; ++a) same = same && moved(r, q, a) == moved(r, s, a);
-      if (same) return -1;
-    }
-    const int e[4] = {moved(r, q, 0), moved(r, q, 1), moved(r, q, 2), moved(r, q, 3)};
-    return feature_index(P, e);
-  }
-
- private:
-  constexpr int moved(int r, int q, int a) const { return exponent[r][(a + 4 - q) % 4]; }
-  constexpr bool known(const int (&e)[4]) const {
-    for (int r = 0; r < count; ++r) {
-      for (int q = 0; q < 4; ++q) {
-        bool same = true;
-        for (int a = 0; a < 4; ++a) same = same && e[a] == moved(r, q, a);
-        if (same) return true;
-      }
-    }
-    return false;
-  }
+struct Orbits;
+template <>
+struct Orbits<2> {
+  // Parent and variable of each; 0 is the constant: 1, z0, z0 z0, z0 z1, z0 z2, z0 z3.
+  Node node[6] = {{}, {0, 0, 1}, {1, 0, 2}, {1, 1, 2}, {1, 2, 2}, {1, 3, 2}};
+};
+template <>
+struct Orbits<4> {
+  Node node[20] = {{},        {0, 0, 1}, {1, 0, 2}, {1, 1, 2}, {1, 2, 2}, {4, 3, 3}, {2, 0, 3},
+                   {2, 1, 3}, {2, 2, 3}, {2, 3, 3}, {6, 0, 4}, {6, 1, 4}, {6, 2, 4}, {6, 3, 4},
+                   {8, 2, 4}, {9, 3, 4}, {7, 2, 4}, {7, 3, 4}, {8, 3, 4}, {5, 1, 4}};
 };
 template <int P>
 inline constexpr Orbits<P> kOrbits = {};
 template <int P>
-inline constexpr int kRepresentatives = kOrbits<P>.count;
-static_assert(kRepresentatives<2> == 5 && kRepresentatives<4> == 20);
-
-// features[r][q] as above, for kernels.
+inline constexpr int kRepresentatives = sizeof(Orbits<P>::node) / sizeof(Node);
 template <int P>
-struct Slots {
-  short feature[kRepresentatives<P>][4] = {};
-  constexpr Slots() {
+inline constexpr int kPairs = kRepresentatives<P> / 2;
+template <int P>
+inline constexpr int kSlots = 8 * kPairs<P>;
+
+// The feature (features.hpp) of each slot; -1 where a slot before has the same.
+template <int P>
+struct SlotFeatures {
+  int of[kSlots<P>] = {};
+  constexpr SlotFeatures() {
+    bool taken[kFeatures<P>] = {};
     for (int r = 0; r < kRepresentatives<P>; ++r) {
-      for (int q = 0; q < 4; ++q) feature[r][q] = static_cast<short>(kOrbits<P>.feature(r, q));
+      for (int q = 0; q < 4; ++q) {
+        int e[4] = {};
+        for (int at = r; at > 0; at = kOrbits<P>.node[at].parent) {
+          ++e[(kOrbits<P>.node[at].variable + q) % 4];
+        }
+        const int f = feature_index(P, e);
+        of[r / 2 * 8 + 2 * q + r % 2] = taken[f] ? -1 : f;
+        taken[f] = true;
+      }
     }
+    for (bool each : taken) all = all && each;
   }
+  bool all = true;  // features have a slot
 };
+template <int P>
+inline constexpr SlotFeatures<P> kSlotFeatures = {};
+static_assert(kSlotFeatures<2>.all && kSlotFeatures<4>.all);
+
+// The same (host).
+inline std::span<const int> slot_features(int order) {
+  if (order == 2) return kSlotFeatures<2>.of;
+  return kSlotFeatures<4>.of;
+}
 
 // m[r] of a rotated vector.
 template <int P, int r = 0>
-M5_DEVICE void representatives(const float (&x)[4], float (&m)[kRepresentatives<P>]) {
+M5_DEVICE void representatives(const float (&z)[4], float (&m)[kRepresentatives<P>]) {
   if constexpr (r < kRepresentatives<P>) {
     if constexpr (r == 0) {
       m[r] = 1;
     } else {
       constexpr Node n = kOrbits<P>.node[r];
-      m[r] = n.parent == 0 ? x[n.variable] : m[n.parent] * x[n.variable];
+      m[r] = n.parent == 0 ? z[n.variable] : m[n.parent] * z[n.variable];
     }
-    representatives<P, r + 1>(x, m);
+    representatives<P, r + 1>(z, m);
   }
 }
 
-// The same of two vectors at a time, in bf16.
-template <int P, int r = 0>
-M5_DEVICE void representative_pairs(const unsigned (&x)[4], unsigned (&m)[kRepresentatives<P>]) {
-  if constexpr (r < kRepresentatives<P>) {
-    if constexpr (r == 0) {
-      m[r] = kOnes;
-    } else {
-      constexpr Node n = kOrbits<P>.node[r];
-      m[r] = n.parent == 0 ? x[n.variable] : multiply_pairs(m[n.parent], x[n.variable]);
-    }
-    representative_pairs<P, r + 1>(x, m);
-  }
-}
-
-// Of a sum whose derivative by m[r] is dm[r]: dx += its derivative by the vector. dm is used up.
+// Of a sum whose derivative by m[r] is dm[r]: dz += its derivative by the vector. dm is used up.
 template <int P, int r = kRepresentatives<P> - 1>
-M5_DEVICE void representatives_backward(const float (&x)[4], const float (&m)[kRepresentatives<P>],
-                                        float (&dm)[kRepresentatives<P>], float (&dx)[4]) {
+M5_DEVICE void representatives_backward(const float (&z)[4], const float (&m)[kRepresentatives<P>],
+                                        float (&dm)[kRepresentatives<P>], float (&dz)[4]) {
   if constexpr (r > 0) {
     constexpr Node n = kOrbits<P>.node[r];
-    dx[n.variable] = fmaf(dm[r], m[n.parent], dx[n.variable]);
-    dm[n.parent] = fmaf(dm[r], x[n.variable], dm[n.parent]);
-    representatives_backward<P, r - 1>(x, m, dm, dx);
+    dz[n.variable] = fmaf(dm[r], m[n.parent], dz[n.variable]);
+    dm[n.parent] = fmaf(dm[r], z[n.variable], dm[n.parent]);
+    representatives_backward<P, r - 1>(z, m, dm, dz);
+  }
+}
+
+// Representatives 2 j, 2 j + 1 of one rotated vector, in bf16. z01: z0, z1; z23: z2, z3.
+template <int P>
+M5_DEVICE void feature_pairs(unsigned z01, unsigned z23, unsigned (&m)[kPairs<P>]) {
+  const unsigned z00 = firsts(z01, z01), z02_03 = multiply_pairs(z00, z23);
+  m[0] = firsts(kOnes, z01);
+  m[1] = multiply_pairs(z00, z01);  // z0^2, z0 z1
+  if constexpr (P == 2) {
+    m[2] = z02_03;
+  } else {
+    m[2] = multiply_pairs(z02_03, firsts(kOnes, z23));   // z0 z2, z0 z3 z2
+    m[3] = multiply_pairs(z00, m[1]);                    // z0^3, z0^2 z1
+    m[4] = multiply_pairs(z00, z02_03);                  // z0^2 z2, z0^2 z3
+    m[5] = multiply_pairs(z00, m[3]);                    // z0^4, z0^3 z1
+    m[6] = multiply_pairs(z00, m[4]);                    // z0^3 z2, z0^3 z3
+    m[7] = multiply_pairs(z02_03, z02_03);               // z0^2 z2^2, z0^2 z3^2
+    m[8] = multiply_pairs(seconds(m[1], m[1]), z02_03);  // z0^2 z1 z2, z0^2 z1 z3
+    m[9] = multiply_pairs(seconds(m[2], m[2]), z01);     // z0^2 z2 z3, z0 z1 z2 z3
+  }
+}
+
+// Representative 2 j, or 2 j + 1 for the odd, of two rotated vectors, in bf16.
+template <int P>
+M5_DEVICE void slot_pairs(const unsigned (&z)[4], bool odd, unsigned (&m)[kPairs<P>]) {
+  const unsigned z0_1 = odd ? z[1] : z[0], z2_3 = odd ? z[3] : z[2];
+  const unsigned z02_03 = multiply_pairs(z[0], z2_3);
+  m[0] = odd ? z[0] : kOnes;
+  m[1] = multiply_pairs(z[0], z0_1);
+  if constexpr (P == 2) {
+    m[2] = z02_03;
+  } else {
+    const unsigned z023 = multiply_pairs(z02_03, odd ? z[2] : z[3]);
+    m[2] = odd ? z023 : z02_03;
+    m[3] = multiply_pairs(z[0], m[1]);
+    m[4] = multiply_pairs(z[0], z02_03);
+    m[5] = multiply_pairs(z[0], m[3]);
+    m[6] = multiply_pairs(z[0], m[4]);
+    m[7] = multiply_pairs(z02_03, z02_03);
+    m[8] = multiply_pairs(multiply_pairs(z[0], z[1]), z02_03);
+    m[9] = multiply_pairs(z023, z0_1);
   }
 }
 

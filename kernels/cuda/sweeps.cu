@@ -8,7 +8,7 @@
 namespace m5::kernels::cuda {
 namespace {
 
-AttentionSize attention_size(const ModelConfig& c, bool narrow = false) {
+AttentionSize attention_size(const ModelConfig& c, bool narrow) {
   AttentionSize size;
   size.heads = c.heads;
   size.value_dim = c.value_dim();
@@ -35,7 +35,7 @@ template <class E>
 template <class Take>
 void Workspace<E>::each(const CudaSetup& setup, Workspace& w, Take take) {
   const ModelConfig& c = setup.config;
-  const AttentionSize attention = attention_size(c);
+  const AttentionSize attention = attention_size(c, std::is_same_v<E, bf16>);
   const std::int64_t rows = setup.chunk_rows, d = c.dim, ff = c.ff_dim, heads = c.heads;
   const std::int64_t keys = (kKeyDim + c.value_dim()) * heads;
   const bool training = setup.options.training;
@@ -90,7 +90,7 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
       setup_(setup),
       device_(setup.device_index),
       attention_(attention_size(setup.config, !std::is_same_v<E, float>)),
-      regions_(regions_of(table(), setup.config, /*by_heads=*/false)) {
+      regions_(regions_of(table(), setup.config, attention_.tensor_cores)) {
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
                                        std::to_string(kPieceRows));
@@ -153,8 +153,8 @@ void CudaSweeps<E>::load(const float* parameters) {
       gradient_ = Array<float>(device_, table().encoder, "the gradient");
       head_sums_ = Array<float>(device_, 4 * config().dim, "the gradient");
     }
-    const std::vector<double> weights = state_weights(attention_.order, config().coefficients);
-    weights_ = Array<double>(device_, attention_.features, "the polynomial");
+    const std::vector<double> weights = state_weights(attention_, config().coefficients);
+    weights_ = Array<double>(device_, attention_.terms(), "the polynomial");
     device_.upload(weights_.data(), weights.data(), weights_.bytes());
     work_ = Workspace<E>(device_, setup_);
     for (auto& transfer : asked_) {
@@ -173,7 +173,7 @@ Bytes CudaSweeps<E>::ready_memory() const {
   };
   Bytes bytes;
   bytes.device = count(table().total, sizeof(float)) + Products::workspace_bytes() +
-                 count(attention_.features, sizeof(double)) + Workspace<E>::bytes(setup_) +
+                 count(attention_.terms(), sizeof(double)) + Workspace<E>::bytes(setup_) +
                  regions_.size() * sizeof(Region);
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));

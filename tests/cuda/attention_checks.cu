@@ -1,10 +1,12 @@
 #include <array>
 #include <map>
+#include <numeric>
 
 #include "check_arrays.hpp"
 #include "kernel_checks.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/features.hpp"
+#include "kernels/cuda/orbits.hpp"
 #include "kernels/math/minimax.hpp"
 #include "kernels/math/monomials.hpp"
 
@@ -21,7 +23,7 @@ class AttentionChecks : CheckList<E> {
     if (kNarrow) {
       attention(4, 16, 8, true);
       attention(2, 8, 8, true);
-      attention(4, 8, 3, true);
+      attention(4, 24, 8, true);
     }
     attention(4, 16, 3);
     attention(4, 24, 8);
@@ -107,7 +109,16 @@ class AttentionChecks : CheckList<E> {
       ref_->attention_scale(shape, sum.data(), scaled.data());
       return scaled;
     };
-    // [contexts][slices][F][9][8] of the device as [contexts][F][C][H].
+    // Where a slice has a feature: its term.
+    std::vector<std::int64_t> term(static_cast<std::size_t>(size.features));
+    std::iota(term.begin(), term.end(), 0);
+    if (tensor_cores) {
+      const auto slots = slot_features(order);
+      for (std::size_t t = slots.size(); t-- > 0;) {
+        if (slots[t] >= 0) term[static_cast<std::size_t>(slots[t])] = static_cast<std::int64_t>(t);
+      }
+    }
+    // The states of the device as [contexts][F][C][H].
     const auto in_order = [&](const Values& device_states) {
       Values states(static_cast<std::size_t>(batch.contexts * state));
       for (std::int64_t x = 0; x < batch.contexts; ++x) {
@@ -119,10 +130,12 @@ class AttentionChecks : CheckList<E> {
               const std::int64_t b = c == V ? 0 : c / kValues,
                                  column = c == V ? kValues : c % kValues;
               const std::int64_t slice = h / kHeads * size.batches() + b;
+              const std::int64_t t = term[static_cast<std::size_t>(f)], own = h % kHeads;
+              const std::int64_t at = tensor_cores ? (own * kColumns + column) * size.terms() + t
+                                                   : (t * kColumns + column) * kHeads + own;
               states[static_cast<std::size_t>(((x * size.features + to) * C + c) * H + h)] =
                   device_states[static_cast<std::size_t>(x * size.state() + slice * size.slice() +
-                                                         (f * kColumns + column) * kHeads +
-                                                         h % kHeads)];
+                                                         at)];
             }
           }
         }
@@ -130,10 +143,34 @@ class AttentionChecks : CheckList<E> {
       return states;
     };
 
-    const auto KV = operand(kv), Q = operand(q);
-    const auto DO = operand(d_o);
-    const std::vector<double> weights = state_weights(order, shape.polynomial);
-    Array<double> weights_on_device(device_, size.features, "a check");
+    // Rows of the device: by heads on tensor cores, each of the blocks of components.
+    const auto moved = [&](const Values& from, const std::vector<std::int64_t>& blocks,
+                           bool there) {
+      if (!tensor_cores) return from;
+      Values to(from.size());
+      std::size_t begin = 0;
+      while (begin < from.size()) {
+        for (const std::int64_t components : blocks) {
+          for (std::int64_t c = 0; c < components; ++c) {
+            for (std::int64_t h = 0; h < H; ++h) {
+              const std::size_t slab = begin + static_cast<std::size_t>(c * H + h),
+                                own = begin + static_cast<std::size_t>(h * components + c);
+              there ? to[own] = from[slab] : to[slab] = from[own];
+            }
+          }
+          begin += static_cast<std::size_t>(components * H);
+        }
+      }
+      return to;
+    };
+    const std::vector<std::int64_t> of_kv{4, V}, of_q{4}, of_o{V}, of_du{V, 1};
+    const auto back = [&](const Array<E>& array, const std::vector<std::int64_t>& blocks) {
+      return moved(get(device_, array), blocks, false);
+    };
+    const auto KV = operand(moved(kv, of_kv, true)), Q = operand(moved(q, of_q, true));
+    const auto DO = operand(moved(d_o, of_o, true));
+    const std::vector<double> weights = state_weights(size, shape.polynomial);
+    Array<double> weights_on_device(device_, size.terms(), "a check");
     device_.upload(weights_on_device.data(), weights.data(), weights_on_device.bytes());
     auto partial = room<float>(device_, most_pieces(2 * kPieceRows) * size.state());
     Array<double> total(device_, batch.contexts * size.state(), "a check");
@@ -198,7 +235,7 @@ class AttentionChecks : CheckList<E> {
       const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
       query(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data());
     }
-    check("query" + at, get(device_, O), o, tensor_cores ? 0x1p-6 : kNarrow ? 0x1p-8 : 1e-5);
+    check("query" + at, back(O, of_o), o, tensor_cores ? 0x1p-6 : kNarrow ? 0x1p-8 : 1e-5);
     check("query, weights" + at, get(device_, SUM), sum, tensor_cores ? 0x1p-7 : 1e-5);
     // The gradient of what was computed, from the rounded output that the kernel is given.
     for (const Chunk& c : batch.all.cut.chunks) {
@@ -206,15 +243,15 @@ class AttentionChecks : CheckList<E> {
       query_backward(device_, size, pieces, Q.data(), S.data(), O.data(), SUM.data(), DO.data(),
                      DQ.data(), DU.data());
     }
-    check("query_backward, du" + at, get(device_, DU), du, kNarrow ? 0x1p-7 : 1e-5);
-    check("query_backward" + at, get(device_, DQ), dq, kNarrow ? 0x1p-5 : 2e-5);
+    check("query_backward, du" + at, back(DU, of_du), du, kNarrow ? 0x1p-7 : 1e-5);
+    check("query_backward" + at, back(DQ, of_q), dq, kNarrow ? 0x1p-5 : 2e-5);
     sum_up(Q, 4 * H, DU.data(), C * H, false, DS);
     check("accumulate, du" + at, in_order(get(device_, DS)), d_states, kNarrow ? 0x1p-6 : 2e-5);
     for (const Chunk& c : batch.all.cut.chunks) {
       const Pieces pieces{batch.all.pieces(c), c.pieces, 0};
       accumulate_backward(device_, size, pieces, KV.data(), DS.data(), DKV.data());
     }
-    check("accumulate_backward" + at, get(device_, DKV), d_kv, kNarrow ? 0x1p-5 : 5e-5);
+    check("accumulate_backward" + at, back(DKV, of_kv), d_kv, kNarrow ? 0x1p-5 : 5e-5);
   }
 };
 

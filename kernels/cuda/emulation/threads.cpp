@@ -247,6 +247,25 @@ void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
   warp_barrier();
 }
 
+void load_transposed(const void* row, unsigned& first, unsigned& second) {
+  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) {
+    std::fprintf(stderr, "emulation: a row of a matrix that is not aligned\n");
+    std::abort();
+  }
+  const int lane = machine().current % kLanes, g = lane / 4, q = lane % 4;
+  unsigned* const to[2] = {&first, &second};
+  for (int matrix = 0; matrix < 2; ++matrix) {
+    std::uint16_t pair[2];
+    for (int i = 0; i < 2; ++i) {
+      const std::uint64_t from =
+          exchange(reinterpret_cast<std::uintptr_t>(row), 8 * matrix + 2 * q + i);
+      std::memcpy(pair + i, reinterpret_cast<const unsigned char*>(from) + 2 * g, 2);
+    }
+    *to[matrix] = pair[0] | static_cast<unsigned>(pair[1]) << 16;
+  }
+  warp_barrier();
+}
+
 void* shared_bytes() { return machine().shared.get(); }
 
 void run_grid(dim3 grid, int threads, std::size_t bytes, const std::function<void()>& body) {

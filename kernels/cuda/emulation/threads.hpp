@@ -34,6 +34,7 @@ void commit_copies();
 void wait_for_copies(std::size_t groups);
 // kernels/cuda/mma.hpp
 void mma(float* d, const unsigned* a, unsigned b0, unsigned b1);
+void load_transposed(const void* row, unsigned& first, unsigned& second);
 // Waits for the other lanes of the warp.
 void warp_barrier();
 
