@@ -159,12 +159,26 @@ static void in_turns(Device& device, const std::vector<Chunk>& parts,
 // --- sweeps
 
 template <class E>
+void CudaPass<E>::embed_rows(const Rows& rows, E* x) {
+  const ParameterTable& table = s_.table();
+  const int window = s_.config().window;
+  const Token* tokens = batch_.tokens.data();
+  const float* bias = s_.parameter(table.embedding_bias);
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (embed_mma(device_, rows.pieces(), dim(), window, tokens, s_.operand(table.embedding), bias,
+                  x)) {
+      return;
+    }
+  }
+  cuda::embed(device_, rows.pieces(), dim(), window, tokens, s_.parameter(table.embedding), bias,
+              x);
+}
+
+template <class E>
 void CudaPass<E>::embed(int out, bool next) {
   const bool keys = next && !conv(0);
   for_chunks(batch_.all, [&](const Rows& rows) {
-    cuda::embed(device_, rows.pieces(), dim(), s_.config().window, batch_.tokens.data(),
-                s_.parameter(s_.table().embedding), s_.parameter(s_.table().embedding_bias),
-                x(out, rows));
+    embed_rows(rows, x(out, rows));
     if (keys) sum_keys(0, rows, x(out, rows));
   });
 }

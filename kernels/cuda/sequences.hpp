@@ -13,6 +13,10 @@ namespace m5::kernels::cuda {
 template <class E>
 void embed(Device& device, const Pieces& pieces, int dim, int window, const Token* tokens,
            const float* table, const float* bias, E* x);
+// The same from a rounded table, on tensor cores; false where nothing was done: a width that is no
+// multiple of 64, a window that does not fit.
+bool embed_mma(Device& device, const Pieces& pieces, int dim, int window, const Token* tokens,
+               const bf16* table, const float* bias, bf16* x);
 // one_hot[n][columns]: 1 at j * 7 + token of the tap j (no PAD) and at (2w+1) * 7, where the bias
 // follows the table. The gradient of both is one_hot^T dx.
 inline int one_hot_columns(int window) {

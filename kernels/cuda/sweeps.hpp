@@ -182,6 +182,8 @@ class CudaPass final : public Pass<float> {
   E* queries(int layer, const Rows& rows);
 
   // forward.cu
+  // x = the embedding of the rows.
+  void embed_rows(const Rows& rows, E* x);
   void sum_keys(int layer, const Rows& rows, const E* x);
   // Keys and values, and queries, of n rows, each where it is not null.
   void normed_products(int layer, std::int64_t n, const E* x, E* keys, E* queries);

@@ -18,6 +18,8 @@ class Checks : CheckList<E> {
     sums();
     for (const int window : {0, 3, 15}) sequences(window, 40);
     sequences(2, 264);
+    for (const int window : {0, 7, 8, 15, 33}) sequences(window, 64);
+    sequences(15, 128);
     products(37, 16, 24);
     products(200, 136, 64);
     products(1, 8, 8);
@@ -223,6 +225,14 @@ class Checks : CheckList<E> {
     auto Y = room<E>(device_, n * d);
     embed(device_, pieces, d, window, batch.tokens.data(), T.data(), B.data(), Y.data());
     check("embed" + at, get(device_, Y), expected, kStored);
+    if constexpr (kNarrow) {
+      const auto R = operand(table);
+      Y = room<E>(device_, n * d);
+      const bool fits =
+          embed_mma(device_, pieces, d, window, batch.tokens.data(), R.data(), B.data(), Y.data());
+      check("embed on tensor cores fits" + at, {fits ? 1.0 : 0.0}, {d % 64 == 0 ? 1.0 : 0.0}, 0);
+      if (fits) check("embed on tensor cores" + at, get(device_, Y), expected, kStored);
+    }
     const int columns = one_hot_columns(window);
     auto hot = room<E>(device_, n * columns);
     one_hot(device_, pieces, window, batch.tokens.data(), hot.data());
