@@ -7,7 +7,7 @@ namespace m5::kernels::cuda {
 
 // 1 / sqrt(mean(x^2) + epsilon); NaN where the squares overflow (inf - inf is NaN).
 M5_DEVICE float inverse_root(float square, int dim, float epsilon) {
-  return 1 / sqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
+  return rsqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
 }
 
 inline constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/formulas.hpp"
+#include "kernels/cuda/mma.hpp"
 #include "kernels/cuda/rows.hpp"
 
 namespace m5::kernels::cuda {
@@ -16,12 +17,29 @@ M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
 
 template <class E>
-struct alignas(16) Eight {
-  E v[kEight];
+struct Columns;
+template <>
+struct alignas(16) Columns<float> {
+  float v[kEight];
+  M5_DEVICE float operator[](int i) const { return v[i]; }
+  M5_DEVICE void set(const float (&x)[kEight]) {
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) v[i] = x[i];
+  }
+};
+template <>
+struct Columns<bf16> : Eight {  // in pairs: 16-bit registers would be cut and joined
+  M5_DEVICE float operator[](int i) const {
+    return i % 2 ? second_of(pair[i / 2]) : first_of(pair[i / 2]);
+  }
+  M5_DEVICE void set(const float (&x)[kEight]) {
+#pragma unroll
+    for (int i = 0; i < kEight; i += 2) pair[i / 2] = pack(x[i], x[i + 1]);
+  }
 };
 template <class E>
-M5_DEVICE Eight<E> load8(const E* p) {
-  return *reinterpret_cast<const Eight<E>*>(p);
+M5_DEVICE Columns<E> load8(const E* p) {
+  return *reinterpret_cast<const Columns<E>*>(p);
 }
 
 // kLanes lanes a row, each with kLoads times 8 columns.
@@ -39,7 +57,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, cons
   const int column = lane() % kLanes * kEight;
   const std::int64_t first =
       (std::int64_t{blockIdx.x} * kWarps + warp()) * (kStep * kRows) + lane() / kLanes;
-  Eight<E> rows[kRows][kLoads];
+  Columns<E> rows[kRows][kLoads];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     const std::int64_t row = first + r * kStep;
@@ -57,7 +75,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, cons
       for (int l = 0; l < kLoads; ++l) {
 #pragma unroll
         for (int i = 0; i < kEight; ++i) {
-          const float v = to_float(rows[r][l].v[i]);
+          const float v = rows[r][l][i];
           square = fmaf(v, v, square);
         }
       }
@@ -77,12 +95,10 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, cons
 #pragma unroll
         for (int k = 0; k < 4; ++k) g[i + k] = four[k];
       }
-      Eight<E> out;
+      float v[kEight];
 #pragma unroll
-      for (int i = 0; i < kEight; ++i) {
-        out.v[i] = from_float<E>(to_float(rows[r][l].v[i]) * root * g[i]);
-      }
-      *reinterpret_cast<Eight<E>*>(y + row * kDim + at) = out;
+      for (int i = 0; i < kEight; ++i) v[i] = rows[r][l][i] * root * g[i];
+      reinterpret_cast<Columns<E>*>(y + row * kDim + at)->set(v);
     }
   }
 }
@@ -104,7 +120,7 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
     for (int i = 0; i < kEight; ++i) g[l][i] = gain[l * kLanes * kEight + column + i];
   }
   struct Row {
-    Eight<E> x[kLoads], h[kLoads], d[kLoads];
+    Columns<E> x[kLoads], h[kLoads], d[kLoads];
   };
   const auto load = [&](std::int64_t row, Row& to) {
 #pragma unroll
@@ -131,9 +147,9 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
       for (int l = 0; l < kLoads; ++l) {
 #pragma unroll
         for (int k = 0; k < kEight; ++k) {
-          const float v = to_float(now.x[l].v[k]);
+          const float v = now.x[l][k];
           square = fmaf(v, v, square);
-          dot = fmaf(g[l][k] * to_float(now.h[l].v[k]), v, dot);
+          dot = fmaf(g[l][k] * now.h[l][k], v, dot);
         }
       }
     }
@@ -144,18 +160,18 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
     const float factor = root * root * root * dot / static_cast<float>(kDim);
 #pragma unroll
     for (int l = 0; l < kLoads; ++l) {
-      Eight<E> out;
+      float out[kEight];
 #pragma unroll
       for (int k = 0; k < kEight; ++k) {
-        const float v = to_float(now.x[l].v[k]), h = to_float(now.h[l].v[k]);
-        float d = to_float(now.d[l].v[k]);
+        const float v = now.x[l][k], h = now.h[l][k];
+        float d = now.d[l][k];
         sum[0][l][k] = fmaf(h * v, root, sum[0][l][k]);
         if constexpr (kBoth) sum[1][l][k] += d;
         d += root * g[l][k] * h - v * factor;
         if constexpr (kBoth) sum[2][l][k] += d;
-        out.v[k] = from_float<E>(d);
+        out[k] = d;
       }
-      *reinterpret_cast<Eight<E>*>(dx_out + row * kDim + l * kLanes * kEight + column) = out;
+      reinterpret_cast<Columns<E>*>(dx_out + row * kDim + l * kLanes * kEight + column)->set(out);
     }
   }
   float* shared = shared_memory<float>();  // one kind at a time
