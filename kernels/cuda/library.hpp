@@ -20,9 +20,9 @@ struct CudaSetup {
   int device_index = 0;
   bool bf16 = false;                     // x and operands of products; sums are fp32 in any case
   std::int64_t chunk_rows = kChunkRows;  // rows that the device works on at a time
-  // The fastest of the algorithms that cuBLASLt proposes for a product, by measurement, in place of
-  // the first: then another process may get other bits. Of bf16 alone.
-  bool measured_products = false;
+  // Of the algorithms that cuBLASLt proposes for a product of bf16, the fastest of those that give
+  // the bits of the first: measured once for each shape, kept for the process.
+  bool measured_products = true;
   // Parts of a layer as one kernel, where there are any (fused.hpp): bf16, inference. Their sums
   // have another order than those of cuBLASLt, and so other last bits.
   bool fused = false;

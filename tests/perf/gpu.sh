@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds tests/perf/gpu_check.cu for the GPU of this machine and runs it: checks of every kernel and of
 # whole passes, then a table of times. Needs nvcc, CMake, cuBLAS and a C++20 compiler alone.
-#   gpu.sh [BUILD_DIR] [option of gpu_check ...]      --chunk=ROWS --seconds=LIMIT --times --measured
+#   gpu.sh [BUILD_DIR] [option of gpu_check ...]      --chunk=ROWS --seconds=LIMIT --times --unmeasured
 # M5_GPU_ARCH: the architecture, 90 where it is not given.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -19,7 +19,7 @@ namespace m5::kernels::cuda {
 namespace {
 
 int failures = 0;
-bool measured_products = false;
+bool measured_products = true;
 const auto started = std::chrono::steady_clock::now();
 
 double seconds() {
@@ -330,7 +330,7 @@ int run(int argc, char** argv) {
     if (!std::strncmp(argv[i], "--chunk=", 8)) chunk_rows = std::atoll(argv[i] + 8);
     if (!std::strncmp(argv[i], "--seconds=", 10)) budget = std::atof(argv[i] + 10);
     if (!std::strcmp(argv[i], "--times")) only_times = true;
-    if (!std::strcmp(argv[i], "--measured")) measured_products = true;
+    if (!std::strcmp(argv[i], "--unmeasured")) measured_products = false;
   }
   const auto host = make_ref_backend<float>();
   Device device(0);
