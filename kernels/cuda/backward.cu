@@ -27,13 +27,31 @@ void CudaPass<E>::recompute(int layer, const Rows& rows, const E* x) {
                          w_.up.data());
 }
 
-// dx: in, gradient of the layer's output; out, of its input by way of the query half. The gradient
-// of the state is added to d_states_.
 template <class E>
-void CudaPass<E>::layer_backward(int layer, const Rows& rows, const E* x, E* dx) {
+void CudaPass<E>::normed_backward(int layer, std::int64_t n, const E* x, const E* d_keys,
+                                  const E* d_queries, E* dx) {
+  const LayerOffsets& at = s_.at(layer);
+  bool add = false;
+  const auto product = [&](std::int64_t weight, int columns, const E* dz) {
+    if (!dz) return;
+    products_.backward_weight(n, dim(), columns, w_.h.data(), dz, s_.gradient(weight));
+    products_.backward_input(n, dim(), columns, dz, s_.operand(weight), nullptr, w_.dh.data(), add);
+    add = true;
+  };
+  product(at.key_value, s_.key_columns(), d_keys);
+  product(at.query, s_.query_columns(), d_queries);
+  norm_backward(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.dh.data(),
+                dx, dx, NormSums{w_.partial.data(), nullptr, nullptr});
+  add_sums(sum_parts(n), dim(), w_.partial.data(), at.attention_norm);
+}
+
+// dx: in, gradient of the layer's output; out, of its input but by way of the queries and keys. The
+// gradient of the state is added to d_states_.
+template <class E>
+void CudaPass<E>::layer_backward(int layer, const Rows& rows, E* dx, E* d_queries) {
   const LayerOffsets& at = s_.at(layer);
   const std::int64_t n = rows.n(), parts = sum_parts(n), d = dim();
-  const int ff = s_.config().ff_dim, queries = s_.query_columns();
+  const int ff = s_.config().ff_dim;
   float* partial = w_.partial.data();
   // Feed-forward: out = a + W_2 gelu(W_1 norm(a) + b_1) + b_2.
   products_.backward_weight(n, ff, dim(), w_.up.data(), dx, s_.gradient(at.down_weight));
@@ -54,21 +72,15 @@ void CudaPass<E>::layer_backward(int layer, const Rows& rows, const E* x, E* dx)
   products_.backward_weight(n, dim(), dim(), w_.o.data(), dx, s_.gradient(at.output_weight));
   products_.backward_input(n, dim(), dim(), dx, s_.operand(at.output_weight), nullptr,
                            w_.d_o.data());
-  query_backward_rows(layer, rows);
-  products_.backward_weight(n, dim(), queries, w_.h.data(), w_.dz.data(), s_.gradient(at.query));
-  products_.backward_input(n, dim(), queries, w_.dz.data(), s_.operand(at.query), nullptr,
-                           w_.dh.data());
-  norm_backward(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.attention_norm), w_.dh.data(),
-                dx, dx, NormSums{partial, nullptr, nullptr});
-  add_sums(parts, d, partial, at.attention_norm);
+  query_backward_rows(layer, rows, d_queries);
 }
 
-// From d_o: the queries' gradient in dz, and what the rows add to the gradient of the state.
+// From d_o: the queries' gradient, and what the rows add to the gradient of the state.
 template <class E>
-void CudaPass<E>::query_backward_rows(int layer, const Rows& rows) {
+void CudaPass<E>::query_backward_rows(int layer, const Rows& rows, E* d_queries) {
   const AttentionSize& size = s_.attention_;
   cuda::query_backward(device_, size, rows.pieces(), w_.z.data(), state(layer), w_.o.data(),
-                       w_.weight.data(), w_.d_o.data(), w_.dz.data(), w_.du.data());
+                       w_.weight.data(), w_.d_o.data(), d_queries, w_.du.data());
   accumulate(device_, size, rows.pieces(), w_.z.data(), s_.query_columns(), w_.du.data(),
              std::int64_t{size.value_dim + 1} * size.heads, false, w_.partial.data());
   reduce_states(device_, size, rows.cut->spans(*rows.chunk), rows.chunk->spans, w_.partial.data(),
@@ -91,6 +103,7 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
     throw Error(ErrorKind::kInternal, "device cuda: a gradient for no update");
   }
   host_gradient_ = gradient;
+  queries_of_ = -1;  // their gradients come there
   // Of the head's bias and all behind it.
   double* const by_host = gradient ? gradient + table.head_bias : s_.update_.host_gradient.data();
   device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
@@ -132,7 +145,10 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
     cuda::head_backward(device_, head, n, w_.out.data(), w_.inverse.data(), w_.d_logits.data(),
                         w_.dx.data(), w_.partial.data());
     add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data(), true);
-    layer_backward(last, chunk, w_.x.data(), w_.dx.data());
+    layer_backward(last, chunk, w_.dx.data(), w_.dz.data());
+    norm(device_, n, dim(), s_.epsilon(), w_.x.data(), s_.parameter(at.attention_norm), w_.h.data(),
+         nullptr);
+    normed_backward(last, n, w_.x.data(), nullptr, w_.dz.data(), w_.dx.data());
     scatter(device_, n, dim(), w_.rows.data(), w_.dx.data(), dx_.data());
   });
   head_gradients(device_, head, s_.head_sums_.data(), s_.gradient(table.head_weight),
@@ -144,7 +160,7 @@ template <class E>
 void CudaPass<E>::query_backward(int layer, int in) {
   for_chunks(batch_.all, [&](const Rows& rows) {
     recompute(layer, rows, x(in, rows));
-    layer_backward(layer, rows, x(in, rows), dx_.data() + rows.chunk->row * dim());
+    layer_backward(layer, rows, dx_.data() + rows.chunk->row * dim(), queries(layer, rows));
   });
 }
 
@@ -162,12 +178,7 @@ void CudaPass<E>::key_backward(int layer, int in) {
                       w_.z.data());
     accumulate_backward(device_, s_.attention_, rows.pieces(), w_.z.data(), d_states_.data(),
                         w_.dz.data());
-    products_.backward_weight(n, dim(), keys, w_.h.data(), w_.dz.data(), s_.gradient(at.key_value));
-    products_.backward_input(n, dim(), keys, w_.dz.data(), s_.operand(at.key_value), nullptr,
-                             w_.dh.data());
-    norm_backward(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm),
-                  w_.dh.data(), dx, dx, NormSums{w_.partial.data(), nullptr, nullptr});
-    add_sums(sum_parts(n), dim(), w_.partial.data(), at.attention_norm);
+    normed_backward(layer, n, from, w_.dz.data(), queries(layer, rows), dx);
   });
 }
 

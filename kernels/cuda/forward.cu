@@ -16,7 +16,7 @@ CudaPass<E>::CudaPass(CudaSweeps<E>& sweeps, std::span<const TokenView> batch, i
   const auto stream = [&] { return Array<E>(device_, batch_.rows * dim(), "the rows of a batch"); };
   for (int stage = 0; stage < stages; ++stage) stages_.push_back(stream());
   if (conv && !training) spare_ = stream();
-  if (!training && s_.config().layers > 1) {
+  if (s_.config().layers > 1) {
     queries_ = Array<E>(device_, batch_.rows * s_.query_columns(), "the rows of a batch");
   }
   if (conv) inverse_ = Array<float>(device_, batch_.rows, "the rows of a batch");
@@ -38,7 +38,7 @@ float* CudaPass<E>::state(int layer) {
 
 template <class E>
 E* CudaPass<E>::queries(int layer, const Rows& rows) {
-  if (queries_.size() == 0 || layer + 1 == s_.config().layers) return nullptr;
+  if (layer + 1 == s_.config().layers) return nullptr;
   return queries_.data() + rows.chunk->row * s_.query_columns();
 }
 
@@ -82,7 +82,7 @@ void CudaPass<E>::sum_keys(int layer, const Rows& rows, const E* x) {
 template <class E>
 void CudaPass<E>::attend(int layer, const Rows& rows, const E* x, bool kept) {
   const E* z = queries(layer, rows);
-  if (!z) {
+  if (!z || queries_of_ != layer) {
     normed_products(layer, rows.n(), x, nullptr, w_.z.data());
     z = w_.z.data();
   }
@@ -181,6 +181,7 @@ void CudaPass<E>::embed(int out, bool next) {
     embed_rows(rows, x(out, rows));
     if (keys) sum_keys(0, rows, x(out, rows));
   });
+  queries_of_ = keys ? 0 : -1;
 }
 
 template <class E>
@@ -194,6 +195,7 @@ void CudaPass<E>::convolve(int layer, int in, int out, bool keys) {
     cuda::convolve(device_, rows.pieces(), c, from.data(), inverse_.data(), to.data());
     if (keys) sum_keys(layer, rows, to.data() + rows.chunk->row * dim());
   });
+  queries_of_ = keys ? layer : -1;
   if (in == out) std::swap(from, spare_);
 }
 
@@ -204,6 +206,7 @@ void CudaPass<E>::layer(int layer, int in, int out, bool next) {
     layer_rows(layer, rows, x(in, rows), x(out, rows));
     if (keys) sum_keys(layer + 1, rows, x(out, rows));
   });
+  queries_of_ = keys ? layer + 1 : -1;
 }
 
 template <class E>

@@ -327,10 +327,10 @@ void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E
 
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
-                              Maybe<E> keep, E* dx) {
+                              Maybe<E> keep, E* dx, bool add) {
   const char* name = "product_backward";
   Shape s{false, false, in, n, out, in, out, in, kType<E>, kType<E>, CUBLASLT_EPILOGUE_DGELU,
-          false, false};
+          add,   false};
   if (keep && impl_->run(name, s, true, w, dy, dx, dx, nullptr, keep)) return;
   s.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   if (!impl_->run(name, s, true, w, dy, dx, dx, nullptr, nullptr)) no_algorithm(name);
@@ -353,7 +353,7 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,   \
                                           E*, E*);                                                \
   template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*, \
-                                            E*);                                                  \
+                                            E*, bool);                                            \
   template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)

@@ -31,10 +31,11 @@ class Products {
   template <class E>
   void forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
                     std::type_identity_t<E>* keep, E* y);
-  // dx[n][in] = dy[n][out] W; with keep [n][in] not null, times gelu'(keep).
+  // dx[n][in] = dy[n][out] W; with keep [n][in] not null, times gelu'(keep). add: to what dx was,
+  // without keep.
   template <class E>
   void backward_input(std::int64_t n, int in, int out, const E* dy, const E* w, Maybe<E> keep,
-                      E* dx);
+                      E* dx, bool add = false);
   // dw[out][in] += dy[n][out]^T x[n][in].
   template <class E>
   void backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy, float* dw);

@@ -26,10 +26,9 @@ namespace m5::kernels::cuda {
 inline constexpr int kBlockRows = 1024;  // of one call back
 inline constexpr std::int64_t kHiddenRows = 16384;
 
-// Whether passes of this setup take the kernels of fused.hpp.
+// Whether forward sweeps of this setup take the kernels of fused.hpp.
 inline bool fuses_layers(const CudaSetup& setup) {
-  return setup.fused && setup.bf16 && !setup.options.training &&
-         fuses_layers(setup.config.dim, setup.config.ff_dim);
+  return setup.fused && setup.bf16 && fuses_layers(setup.config.dim, setup.config.ff_dim);
 }
 
 // Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
@@ -177,8 +176,8 @@ class CudaPass final : public Pass<float> {
   int dim() const { return s_.config().dim; }
   bool conv(int layer) const { return s_.config().has_conv(layer); }
   float* state(int layer);
-  // Where sum_keys has left the queries of these rows, so that x is normed once; null: nowhere, in
-  // training and in the last layer, where few rows are asked for.
+  // Where sum_keys leaves the queries of these rows, so that x is normed once, and backward their
+  // gradient, so that the norm has one; null: nowhere, in the last layer, where few rows are asked.
   E* queries(int layer, const Rows& rows);
 
   // forward.cu
@@ -201,8 +200,12 @@ class CudaPass final : public Pass<float> {
                   const std::function<void(int worker, std::int64_t first, int n)>& call);
   // backward.cu
   void recompute(int layer, const Rows& rows, const E* x);
-  void layer_backward(int layer, const Rows& rows, const E* x, E* dx);
-  void query_backward_rows(int layer, const Rows& rows);
+  void layer_backward(int layer, const Rows& rows, E* dx, E* d_queries);
+  void query_backward_rows(int layer, const Rows& rows, E* d_queries);
+  // From the gradients of keys and values, and of queries, each where it is not null: those of
+  // their weights, and of x, which is added to dx. h: x normed.
+  void normed_backward(int layer, std::int64_t n, const E* x, const E* d_keys, const E* d_queries,
+                       E* dx);
   void add_sums(std::int64_t parts, std::int64_t count, const float* partial, std::int64_t offset);
   HeadParameters head_parameters() const;
 
@@ -212,7 +215,8 @@ class CudaPass final : public Pass<float> {
   Products& products_;
   Batch batch_;
   std::vector<Array<E>> stages_;      // [rows][d]
-  Array<E> queries_;                  // [rows][4 H]
+  Array<E> queries_;                  // [rows][4 H], or their gradient
+  int queries_of_ = -1;               // the layer whose queries are there
   Array<E> spare_;                    // where a convolution cannot work in place
   std::vector<Array<float>> states_;  // [contexts][state], scaled
   Array<double> totals_;              // [contexts][state], while it is summed

@@ -328,6 +328,11 @@ class Checks : CheckList<E> {
     auto DX = room<E>(device_, n * in);
     products.backward_input(n, in, out, DY.data(), W.data(), nullptr, DX.data());
     check("product backward" + at, get(device_, DX), dx, tolerance);
+    auto SUM = operand(x);
+    products.backward_input(n, in, out, DY.data(), W.data(), nullptr, SUM.data(), true);
+    Values sum = x;
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += dx[i];
+    check("product backward, added" + at, get(device_, SUM), sum, tolerance);
     ref_->gelu_backward(0, n * in, kept.data(), dx.data(), dx.data());
     products.backward_input(n, in, out, DY.data(), W.data(), K.data(), DX.data());
     check("product backward, gelu" + at, get(device_, DX), dx, kNarrow ? 0x1p-7 : 1e-5);

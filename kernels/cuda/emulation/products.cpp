@@ -50,11 +50,13 @@ void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E
 
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
-                              Maybe<E> keep, E* dx) {
+                              Maybe<E> keep, E* dx, bool add) {
   impl_->device.queue([=] {
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t k = 0; k < in; ++k) {
-        dx[i * in + k] = from_float<E>(dot(dy + i * out, 1, w + k, in, out));
+        E& to = dx[i * in + k];
+        const float before = add ? to_float(to) : 0.0f;
+        to = from_float<E>(before + dot(dy + i * out, 1, w + k, in, out));
       }
     }
   });
@@ -78,7 +80,7 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   template void Products::forward_gelu<E>(std::int64_t, int, int, const E*, const E*, const E*,   \
                                           E*, E*);                                                \
   template void Products::backward_input<E>(std::int64_t, int, int, const E*, const E*, const E*, \
-                                            E*);                                                  \
+                                            E*, bool);                                            \
   template void Products::backward_weight<E>(std::int64_t, int, int, const E*, const E*, float*);
 M5_INSTANTIATE(float)
 M5_INSTANTIATE(bf16)
