@@ -1,51 +1,17 @@
 #include "fused_times.hpp"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "kernel_times.hpp"
 #include "kernels/cuda/fused.hpp"
 #include "kernels/cuda/library.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 
 namespace m5::kernels::cuda {
-namespace {
-
-// Of one call, the best of 3 times 10, after some that are not counted.
-template <class Call>
-double seconds(Device& device, Call call) {
-  constexpr int kRepeat = 10;
-  double best = 1e30;
-  for (int run = 0; run < 4; ++run) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < kRepeat; ++i) call();
-    device.finish();
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-    if (run > 0) best = std::min(best, time.count() / kRepeat);
-  }
-  return best;
-}
-
-Array<bf16> random_operand(Device& device, std::int64_t count, double scale) {
-  std::vector<bf16> values(1 << 20);
-  std::mt19937 random(1);
-  for (bf16& v : values) {
-    v = from_float<bf16>(static_cast<float>(scale * (random() * 0x1p-31 - 1)));
-  }
-  Array<bf16> array(device, count, "an operand");
-  for (std::int64_t at = 0; at < count; at += 1 << 20) {
-    const std::int64_t n = std::min<std::int64_t>(1 << 20, count - at);
-    device.upload(array.data() + at, values.data(), static_cast<std::size_t>(n) * sizeof(bf16));
-  }
-  return array;
-}
-
-}  // namespace
 
 void fused_times(Device& device, double rate, double copy, bool measured_products) {
   std::printf("\n%4s  %-28s %10s %10s %12s %8s\n", "d", "ns a row", "separate", "fused",

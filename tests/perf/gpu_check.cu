@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "attention_times.hpp"
 #include "fused_times.hpp"
 #include "kernel_checks.hpp"
 #include "kernels/cuda/products.hpp"
@@ -219,7 +220,7 @@ double copy_rate(Device& device) {
 }
 
 void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double until) {
-  std::printf("\n%-6s %9s %-8s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
+  std::printf("\n%-6s %9s %-14s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
               "pass", "ms", "Mnt/s", "floor", "GB");
   for (const Preset& preset : presets()) {
     const auto parameters = random_parameters<float>(preset.config, 1);
@@ -229,8 +230,8 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
       std::vector<std::int64_t> rows;
       for (std::int64_t row = 0; row < length; row += 7) rows.push_back(row);
       const Operations work = operations(preset.config, 1.0 / 7);
-      for (const char* pass : {"forward", "fused", "training"}) {
-        const bool training = !std::strcmp(pass, "training"), fused = !std::strcmp(pass, "fused");
+      for (const char* pass : {"forward", "fused", "training", "fused training"}) {
+        const bool training = std::strstr(pass, "training"), fused = std::strstr(pass, "fused");
         if (fused && !fuses_layers(preset.config.dim, preset.config.ff_dim)) continue;
         if (seconds() > until) {
           std::printf("(no time is left for %s)\n", preset.name);
@@ -259,7 +260,7 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
                                   sweeps.update_memory(parts, false).device);
           const double floor =
               (training ? work.training : work.forward) * static_cast<double>(length) / rate;
-          std::printf("%-6s %9lld %-8s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
+          std::printf("%-6s %9lld %-14s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
                       static_cast<long long>(length), pass, time * 1e3,
                       static_cast<double>(length) / time / 1e6, 100 * floor / time, bytes / 1e9);
           sweeps.device().profile(true);
@@ -352,6 +353,11 @@ int run(int argc, char** argv) {
     fused_times(device, rate, copy, measured_products);
   } catch (const std::exception& e) {
     expect(false, std::string("times of fused kernels: ") + e.what());
+  }
+  try {
+    attention_times(device, rate, copy);
+  } catch (const std::exception& e) {
+    expect(false, std::string("times of the attention: ") + e.what());
   }
   times(rate, *host, chunk_rows, budget);
   std::printf("%s, %.1f s\n", failures == 0 ? "all checks passed" : "CHECKS FAILED", seconds());

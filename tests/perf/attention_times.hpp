@@ -1,0 +1,12 @@
+// Times of the kernels that have no product by cuBLAS: the attention's on tensor cores, embedding,
+// norms. Each beside its own floor.
+#pragma once
+
+#include "kernels/cuda/device.hpp"
+
+namespace m5::kernels::cuda {
+
+// Prints a table. rate: operations a second by cuBLAS; copy: bytes a second, read and written.
+void attention_times(Device& device, double rate, double copy);
+
+}  // namespace m5::kernels::cuda
