@@ -169,15 +169,21 @@ M5_KERNEL M5_BOUNDS(kElements* kSlices, 4)
   const std::int64_t at = span.context * state + element;
   const bool adds = slice == 0 && element < state;
   double sum = adds && !span.begins ? total[at] : 0.0;
-  for (int first = span.first_piece; first < span.end_piece; first += kSlices * kEach) {
+  float next[kEach];
+  const auto load = [&](int first) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int p = first + slice * kEach + i;
       const bool there = p < span.end_piece && element < state;
-      shared[(slice * kEach + i) * kElements + column] =
-          there ? partial[std::int64_t{p} * state + element] : 0.0f;
+      next[i] = there ? partial[std::int64_t{p} * state + element] : 0.0f;
     }
+  };
+  load(span.first_piece);
+  for (int first = span.first_piece; first < span.end_piece; first += kSlices * kEach) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) shared[(slice * kEach + i) * kElements + column] = next[i];
     __syncthreads();
+    load(first + kSlices * kEach);  // on their way while these are added
     if (adds) {
       const int left = span.end_piece - first;
       for (int i = 0; i < kSlices * kEach && i < left; ++i) {
