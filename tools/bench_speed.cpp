@@ -108,18 +108,23 @@ Task training_task(const Model& model, Encoder<float>& encoder, const std::vecto
     std::vector<TokenView> batch;
     Objective objective;
     std::vector<double> gradient;
+    kernels::ParameterState none;             // they stay in the sweeps
+    std::unique_ptr<kernels::Update> update;  // of a device that keeps the gradient
   };
   auto state = std::make_shared<State>();
   state->tokens = genome;
   mask_window({kSeed, 0, 0}, MaskOptions{}, 0, state->tokens, state->objective);
   state->batch = {{state->tokens.data(), length, false, 0}};
-  state->gradient.assign(model.parameters.size(), 0.0);
+  const kernels::UpdatePart all{.size = static_cast<std::int64_t>(model.parameters.size())};
+  state->update = encoder.sweeps().make_update({&all, 1}, state->none);
+  if (!state->update) state->gradient.assign(model.parameters.size(), 0.0);
   const double chosen = static_cast<double>(state->objective.rows.size());
   Task task;
   task.flops_per_nt = training_flops_per_nt(model.config, chosen / static_cast<double>(length));
   task.run = [state, chosen, &encoder] {
     const ObjectiveResult r = encoder.loss_and_gradient(
-        state->batch, state->objective, 1 / std::max(chosen, 1.0), state->gradient.data());
+        state->batch, state->objective, 1 / std::max(chosen, 1.0),
+        state->update ? state->update->gradient() : state->gradient.data());
     if (!std::isfinite(r.total_nll())) throw Error(ErrorKind::kNumeric, "the loss is not finite");
   };
   return task;
