@@ -110,8 +110,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int pair = step / 2 + 4 * half + q;
-        const unsigned last = tile.last[pair * kHeads + head()];
-        a[2 * half + 1] = g == 0 ? last : 0;
+        a[2 * half + 1] = tile.last[pair * kHeads + head()];  // of g > 0 nobody reads the sum
         unsigned z[4];
         rotated(tile.keys + pair * kFourStride + head() * 4, g / 2, z);
         slot_pairs<P>(z, g % 2, b[half]);

@@ -168,8 +168,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       for (int half = 0; half < 2; ++half) {
         const int r = step + g + 8 * half;
         a[half] = tile.columns[r * (kFourStride / 4) + head()].pair[q];
-        const unsigned last = tile.last[r * kHeads + head()];
-        a[half + 2] = q == 0 ? last : 0;
+        a[half + 2] = tile.last[r * kHeads + head()];  // of q > 0 the state has 0
         vector[half] = tile.vectors + r * kFourStride + head() * 4;
         rotated(vector[half], q, z[half]);
       }
@@ -257,8 +256,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
         // A gradient: its state as one bf16, like the other operands.
         mma(dv, a, by_slot[2 * t], by_slot[2 * t + 1]);
       }
-      const unsigned unit = q == 0 ? pack(1.0f, 0.0f) : 0,
-                     a[4] = {*values[0], *values[1], unit, unit};
+      constexpr unsigned kUnit = kOnes & 0xffffu;  // of q > 0 the state has 0
+      const unsigned a[4] = {*values[0], *values[1], kUnit, kUnit};
       vector_gradients<P>(a, by_column, z, size, dz);
       // The quad has read its vectors; the values no other lane reads.
 #pragma unroll
