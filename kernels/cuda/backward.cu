@@ -103,7 +103,6 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
     throw Error(ErrorKind::kInternal, "device cuda: a gradient for no update");
   }
   host_gradient_ = gradient;
-  queries_of_ = -1;  // their gradients come there
   // Of the head's bias and all behind it.
   double* const by_host = gradient ? gradient + table.head_bias : s_.update_.host_gradient.data();
   device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
