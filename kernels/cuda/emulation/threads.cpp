@@ -137,22 +137,29 @@ bool release_warp(int first) {
   return true;
 }
 
-void run_block() {
+void run_warp(int first) {
   Machine& m = machine();
-  for (int t = 0; t < m.threads; ++t) m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
-  for (;;) {
-    bool ran = false;
-    for (int i = 0; i < m.threads; ++i) {
-      const int t = m.descending ? m.threads - 1 - i : i;
+  const int lanes = std::min(kLanes, m.threads - first);
+  do {
+    for (int i = 0; i < lanes; ++i) {
+      const int t = first + (m.descending ? lanes - 1 - i : i);
       Fiber& fiber = m.fibers[static_cast<std::size_t>(t)];
       if (fiber.state != State::kReady) continue;
       m.current = t;
       thread_index = dim3(static_cast<unsigned>(t));
       fiber.context.enter_from(m.scheduler);
-      ran = true;
     }
-    for (int first = 0; first < m.threads; first += kLanes) ran |= release_warp(first);
-    if (ran) continue;
+  } while (release_warp(first));
+}
+
+void run_block() {
+  Machine& m = machine();
+  const int warps = (m.threads + kLanes - 1) / kLanes;
+  for (;;) {
+    for (int t = 0; t < m.threads; ++t) {
+      m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
+    }
+    for (int i = 0; i < warps; ++i) run_warp((m.descending ? warps - 1 - i : i) * kLanes);
     int done = 0, barrier = 0;
     for (int t = 0; t < m.threads; ++t) {
       const State state = m.fibers[static_cast<std::size_t>(t)].state;
@@ -161,9 +168,6 @@ void run_block() {
     }
     if (done == m.threads) return;
     if (barrier != m.threads) divergent(barrier > 0 ? "barrier" : "shuffle");
-    for (int t = 0; t < m.threads; ++t) {
-      m.fibers[static_cast<std::size_t>(t)].state = State::kReady;
-    }
   }
 }
 

@@ -1,10 +1,10 @@
 // CUDA's threads on the host: each thread of a block is a fiber, blocks run one after the other.
-// A fiber runs until it ends or waits at a barrier (of the block, or a shuffle of its warp); then
-// the next one does, in ascending or descending order of threads (M5_EMULATION_ORDER=descending).
-// A missing barrier shows as a wrong result in one of the orders; a barrier that not all threads
-// reach ends the program with a message. Shared memory is filled with NaN before every block.
-// Asynchronous copies are done as late as may be, when they are waited for, in ascending order, and
-// at once in descending order.
+// A fiber runs until it ends or waits at a barrier or a shuffle of its warp; a warp until all of it
+// waits at the block's barrier; then the next one does, in ascending or descending order of threads
+// (M5_EMULATION_ORDER=descending). A missing barrier shows as a wrong result in one of the orders;
+// a barrier that not all threads reach ends the program with a message. Shared memory is filled
+// with NaN before every block. Asynchronous copies are done as late as may be, when they are waited
+// for, in ascending order, and at once in descending order.
 #pragma once
 
 #include <cmath>
