@@ -173,7 +173,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
         rotated(vector[half], q, z[half]);
       }
       vector_gradients<P>(a, state, z, size, dz);
-      // The quad has read its vectors.
+      __syncwarp();  // the quad has read its vectors
 #pragma unroll
       for (int half = 0; half < 2; ++half) vector[half][q] = dz[half];
     }
@@ -259,7 +259,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       constexpr unsigned kUnit = kOnes & 0xffffu;  // of q > 0 the state has 0
       const unsigned a[4] = {*values[0], *values[1], kUnit, kUnit};
       vector_gradients<P>(a, by_column, z, size, dz);
-      // The quad has read its vectors; the values no other lane reads.
+      __syncwarp();  // the quad has read its vectors; the values no other lane reads
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         vector[half][q] = dz[half];

@@ -50,7 +50,7 @@ M5_DEVICE void bounded(const Vector& from, float bound, float root, float (&z)[4
   float square = bound;
 #pragma unroll
   for (int a = 0; a < 4; ++a) square = fmaf(z[a], z[a], square);
-  const float scale = root * rsqrtf(square);
+  const float scale = root * fast_inverse_root(square);
 #pragma unroll
   for (int a = 0; a < 4; ++a) z[a] *= scale;
 }

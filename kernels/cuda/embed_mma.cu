@@ -8,9 +8,9 @@ namespace m5::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWidth = 64, kTiles = kWidth / 8;         // of a block
-constexpr int kRows = kPieceRows / (kThreads / kWarp);  // of a warp
-constexpr int kStride = 2 * kWidth + 4;                 // words: no bank is met twice
+constexpr int kWidth = 64, kTiles = kWidth / 8;  // of a block
+constexpr int kRows = 32;                        // of a warp at a time
+constexpr int kStride = 2 * kWidth + 4;          // words: no bank is met twice
 constexpr int kTokenPairs = 4;
 
 // Taps t and t + 8 are a step of 16 columns; 8 steps after another, the last taps nothing.
@@ -31,8 +31,9 @@ M5_DEVICE void stage_table(int window, std::int64_t dim, const bf16* table, unsi
   constexpr int kEights = kWidth / 8;
   const int units = padded_taps(window) / 2 * kTokenPairs * kEights;
   for (int unit = static_cast<int>(threadIdx.x); unit < units; unit += kThreads) {
-    const int eight = unit % kEights, pair = unit / kEights % kTokenPairs,
-              step = unit / kEights / kTokenPairs;
+    // In this order the lanes that write at a time meet no bank twice.
+    const int pair = unit % kTokenPairs, eight = unit / (2 * kTokenPairs) % kEights,
+              step = unit / kTokenPairs % 2 + unit / (2 * kTokenPairs * kEights) * 2;
     Eight even[2] = {}, odd[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -73,25 +74,12 @@ M5_DEVICE void stage_tokens(int window, const Piece& piece, const Token* tokens,
   }
 }
 
-// grid: blocks of 64 columns, pieces. A warp has 64 rows.
-M5_KERNEL M5_BOUNDS(kThreads, 1)
-    embed_mma_kernel(const Piece* pieces, std::int64_t first_row, int dim, int window,
-                     const Token* tokens, const bf16* table, const float* bias, bf16* x) {
-  const Piece& piece = pieces[blockIdx.y];
-  const int taps = padded_taps(window), stride = word_stride(window);
-  unsigned* weights = shared_memory<unsigned>();
-  unsigned* words = weights + taps / 2 * kTokenPairs * kStride;
-  const int column = static_cast<int>(blockIdx.x) * kWidth;
-  stage_table(window, dim, table + column, weights);
-  stage_tokens(window, piece, tokens, words);
-  __syncthreads();
-
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, g = lane / 4, q = lane % 4;
-  const int first = static_cast<int>(threadIdx.x) / kWarp * kRows, rows = piece.rows;
-  if (first >= rows) return;
+// kRows rows of 64 columns; words: at the lane's pair of tokens and first row, weights: at its pair
+// of tokens and column, bias, x: at its columns, x at its first row, of which there are `left`.
+M5_DEVICE void embed_rows(int steps, int left, std::int64_t dim, const unsigned* words,
+                          const unsigned* weights, const float* bias, bf16* x) {
   constexpr int kHalves = kRows / 8;  // of 16 rows
   float sum[kHalves / 2][kTiles][4];
-  bias += column + 16 * q;
 #pragma unroll
   for (int i = 0; i < kTiles; ++i) {
     const float b[2] = {bias[2 * i], bias[2 * i + 1]};
@@ -101,10 +89,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 1)
       for (int e = 0; e < 4; ++e) sum[m][i][e] = b[e % 2];
     }
   }
-  words += q * stride + first + g;
-  weights += q * kStride + g * (2 * kTiles);
 #pragma unroll 2
-  for (int step = 0; step < taps / 2; ++step) {
+  for (int step = 0; step < steps; ++step) {
     const int tap = first_tap(step);
     Eight b[kTiles / 2];
 #pragma unroll
@@ -123,20 +109,41 @@ M5_KERNEL M5_BOUNDS(kThreads, 1)
       }
     }
   }
-
-  x += (piece.row - first_row + first + g) * dim + column + 16 * q;
 #pragma unroll
   for (int half = 0; half < kHalves; ++half) {
-    if (first + g + 8 * half >= rows) continue;
+    if (8 * half >= left) continue;
     Eight out[2];
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
       const float(&v)[4] = sum[half / 2][i];
       out[i / 4].pair[i % 4] = pack(v[half % 2 * 2], v[half % 2 * 2 + 1]);
     }
-    auto* to = reinterpret_cast<Eight*>(x + std::int64_t{8} * half * dim);
-    to[0] = out[0];
-    to[1] = out[1];
+    store8(x + 8 * half * dim, out[0]);
+    store8(x + 8 * half * dim + 8, out[1]);
+  }
+}
+
+// grid: blocks of 64 columns, pieces.
+M5_KERNEL M5_BOUNDS(kThreads, 2)
+    embed_mma_kernel(const Piece* pieces, std::int64_t first_row, int dim, int window,
+                     const Token* tokens, const bf16* table, const float* bias, bf16* x) {
+  const Piece& piece = pieces[blockIdx.y];
+  const int steps = padded_taps(window) / 2, rows = piece.rows;
+  unsigned* weights = shared_memory<unsigned>();
+  unsigned* words = weights + steps * kTokenPairs * kStride;
+  const int column = static_cast<int>(blockIdx.x) * kWidth;
+  stage_table(window, dim, table + column, weights);
+  stage_tokens(window, piece, tokens, words);
+  __syncthreads();
+
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, g = lane / 4, q = lane % 4;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  words += q * word_stride(window) + g;
+  weights += q * kStride + g * (2 * kTiles);
+  x += (piece.row - first_row + g) * dim + column + 16 * q;
+  for (int first = warp * kRows; first < rows; first += kThreads / kWarp * kRows) {
+    embed_rows(steps, rows - first - g, dim, words + first, weights, bias + column + 16 * q,
+               x + std::int64_t{first} * dim);
   }
 }
 

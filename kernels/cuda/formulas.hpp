@@ -5,23 +5,7 @@
 
 namespace m5::kernels::cuda {
 
-// 1 / sqrt(mean(x^2) + epsilon); NaN where the squares overflow (inf - inf is NaN).
-M5_DEVICE float inverse_root(float square, int dim, float epsilon) {
-  return rsqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
-}
-
-inline constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)
-inline constexpr float kGeluCube = 0.044715f;
-
-M5_DEVICE float gelu_value(float x) {
-  return 0.5f * x * (1 + tanhf(kGelu * (x + kGeluCube * x * x * x)));
-}
-M5_DEVICE float gelu_slope(float x) {
-  const float t = tanhf(kGelu * (x + kGeluCube * x * x * x));
-  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * kGelu * (1 + 3 * kGeluCube * x * x);
-}
-
-// The units for special functions, where a kernel waits for them: errors of about 2^-22.
+// The units for special functions: errors of about 2^-22, no number below 2^-126.
 M5_DEVICE float fast_exp2(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -48,6 +32,36 @@ M5_DEVICE float fast_root(float x) {
 #else
   return std::sqrt(x);
 #endif
+}
+M5_DEVICE float fast_inverse_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1 / std::sqrt(x);
+#endif
+}
+
+// 1 / sqrt(mean(x^2) + epsilon); NaN where the squares overflow (inf - inf is NaN).
+M5_DEVICE float inverse_root(float square, int dim, float epsilon) {
+  return 1 / sqrtf(square / static_cast<float>(dim) + epsilon) + (square - square);
+}
+// The same by the unit, for kernels that are bound by memory. (Those of fused_mma.hpp spill with
+// it: what is a call in the other one keeps the compiler from reading ahead.)
+M5_DEVICE float fast_inverse_root(float square, int dim, float epsilon) {
+  return fast_inverse_root(square / static_cast<float>(dim) + epsilon) + (square - square);
+}
+
+inline constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)
+inline constexpr float kGeluCube = 0.044715f;
+
+M5_DEVICE float gelu_value(float x) {
+  return 0.5f * x * (1 + tanhf(kGelu * (x + kGeluCube * x * x * x)));
+}
+M5_DEVICE float gelu_slope(float x) {
+  const float t = tanhf(kGelu * (x + kGeluCube * x * x * x));
+  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * kGelu * (1 + 3 * kGeluCube * x * x);
 }
 
 // gelu as x / (1 + exp(-2 u)), u what the hyperbolic tangent is taken of: three special functions

@@ -39,6 +39,19 @@ struct alignas(16) Eight {
   unsigned pair[4];
 };
 
+// In one access: the compiler would cut some of them into four.
+M5_DEVICE void store8(bf16* to, const Eight& x) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(to)), "r"(x.pair[0]), "r"(x.pair[1]), "r"(x.pair[2]),
+                 "r"(x.pair[3])
+               : "memory");
+#else
+  *reinterpret_cast<Eight*>(to) = x;
+#endif
+}
+
 inline constexpr unsigned kOnes = 0x3f803f80u;
 // Four of the bytes of a (0 .. 3) and b (4 .. 7): the lowest as the lowest 4 bits say, and so on.
 M5_DEVICE unsigned select_bytes(unsigned a, unsigned b, unsigned selector) {

@@ -22,21 +22,20 @@ template <>
 struct alignas(16) Columns<float> {
   float v[kEight];
   M5_DEVICE float operator[](int i) const { return v[i]; }
-  M5_DEVICE void set(const float (&x)[kEight]) {
-#pragma unroll
-    for (int i = 0; i < kEight; ++i) v[i] = x[i];
-  }
 };
 template <>
 struct Columns<bf16> : Eight {  // in pairs: 16-bit registers would be cut and joined
   M5_DEVICE float operator[](int i) const {
     return i % 2 ? second_of(pair[i / 2]) : first_of(pair[i / 2]);
   }
-  M5_DEVICE void set(const float (&x)[kEight]) {
-#pragma unroll
-    for (int i = 0; i < kEight; i += 2) pair[i / 2] = pack(x[i], x[i + 1]);
-  }
 };
+M5_DEVICE void store_columns(float* to, const float (&x)[kEight]) {
+  store4(to, {x[0], x[1], x[2], x[3]});
+  store4(to + 4, {x[4], x[5], x[6], x[7]});
+}
+M5_DEVICE void store_columns(bf16* to, const float (&x)[kEight]) {
+  store8(to, {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])});
+}
 template <class E>
 M5_DEVICE Columns<E> load8(const E* p) {
   return *reinterpret_cast<const Columns<E>*>(p);
@@ -80,7 +79,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, cons
         }
       }
     }
-    const float root = inverse_root(row_sum<kLanes>(square), kDim, epsilon);
+    const float root = fast_inverse_root(row_sum<kLanes>(square), kDim, epsilon);
     if (row >= n) continue;
     if (inverse && column == 0) inverse[row] = root;
     if (!y) continue;
@@ -98,7 +97,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) norm_kernel(std::int64_t n, float epsilon, cons
       float v[kEight];
 #pragma unroll
       for (int i = 0; i < kEight; ++i) v[i] = rows[r][l][i] * root * g[i];
-      reinterpret_cast<Columns<E>*>(y + row * kDim + at)->set(v);
+      store_columns(y + row * kDim + at, v);
     }
   }
 }
@@ -156,7 +155,7 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
     square = row_sum<kLanes>(square);
     dot = row_sum<kLanes>(dot);
     if (!valid) continue;
-    const float root = inverse_root(square, kDim, epsilon);
+    const float root = fast_inverse_root(square, kDim, epsilon);
     const float factor = root * root * root * dot / static_cast<float>(kDim);
 #pragma unroll
     for (int l = 0; l < kLoads; ++l) {
@@ -171,7 +170,7 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
         if constexpr (kBoth) sum[2][l][k] += d;
         out[k] = d;
       }
-      reinterpret_cast<Columns<E>*>(dx_out + row * kDim + l * kLanes * kEight + column)->set(out);
+      store_columns(dx_out + row * kDim + l * kLanes * kEight + column, out);
     }
   }
   float* shared = shared_memory<float>();  // one kind at a time
@@ -211,7 +210,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) any_norm_kernel(std::int64_t n, int dim, float 
 #pragma unroll
     for (int i = 0; i < 4; ++i) square = fmaf(v[i], v[i], square);
   }
-  const float root = inverse_root(warp_sum(square), dim, epsilon);
+  const float root = fast_inverse_root(warp_sum(square), dim, epsilon);
   if (inverse && lane() == 0) inverse[row] = root;
   if (!y) return;
   y += row * dim;
@@ -255,7 +254,7 @@ M5_KERNEL any_norm_backward_kernel(std::int64_t n, int dim, float epsilon, const
     }
     square = warp_sum(square);
     dot = warp_sum(dot);
-    const float root = inverse_root(square, dim, epsilon);
+    const float root = fast_inverse_root(square, dim, epsilon);
     const float factor = root * root * root * dot / static_cast<float>(dim);
     for (int c = lane() * 4; c < dim; c += kWarp * 4) {
       float v[4], g[4], h[4], d[4] = {};

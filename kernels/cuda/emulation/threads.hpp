@@ -78,5 +78,4 @@ T* shared_memory() {
 }
 // Without the call that libm's needs where the compiler may not assume the instruction.
 inline float fmaf(float a, float b, float c) { return a * b + c; }
-inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 }  // namespace m5::kernels::cuda
