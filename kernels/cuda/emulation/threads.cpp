@@ -258,12 +258,15 @@ void load_transposed(const void* row, unsigned& first, unsigned& second) {
   }
   const int lane = machine().current % kLanes, g = lane / 4, q = lane % 4;
   unsigned* const to[2] = {&first, &second};
+  std::uint64_t own = 0;
+  std::memcpy(&own, &row, sizeof row);
   for (int matrix = 0; matrix < 2; ++matrix) {
     std::uint16_t pair[2];
     for (int i = 0; i < 2; ++i) {
-      const std::uint64_t from =
-          exchange(reinterpret_cast<std::uintptr_t>(row), 8 * matrix + 2 * q + i);
-      std::memcpy(pair + i, reinterpret_cast<const unsigned char*>(from) + 2 * g, 2);
+      const std::uint64_t bits = exchange(own, 8 * matrix + 2 * q + i);
+      const unsigned char* from = nullptr;
+      std::memcpy(&from, &bits, sizeof from);
+      std::memcpy(pair + i, from + 2 * g, 2);
     }
     *to[matrix] = pair[0] | static_cast<unsigned>(pair[1]) << 16;
   }
