@@ -97,6 +97,7 @@ class Gpu final : public Device {
     setup.options = options;
     setup.device_index = index_;
     setup.bf16 = bf16_;
+    setup.measured_products = options.training;
     setup.host = host_.get();
     return std::unique_ptr<Sweeps<float>>(library_.make_sweeps(&setup));
   }

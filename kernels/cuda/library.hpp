@@ -21,8 +21,9 @@ struct CudaSetup {
   bool bf16 = false;                     // x and operands of products; sums are fp32 in any case
   std::int64_t chunk_rows = kChunkRows;  // rows that the device works on at a time
   // Of the algorithms that cuBLASLt proposes for a product of bf16, the fastest of those that give
-  // the bits of the first: measured once for each shape, kept for the process.
-  bool measured_products = true;
+  // the bits of the first: measured once for each shape, kept for the process. For long work: each
+  // that is tried is loaded first.
+  bool measured_products = false;
   // Parts of a layer as one kernel, where there are any (fused.hpp): bf16, inference. Their sums
   // have another order than those of cuBLASLt, and so other last bits.
   bool fused = false;

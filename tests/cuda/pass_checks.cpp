@@ -173,7 +173,7 @@ std::vector<Check> pass_checks(const PassCase& pass_case, bool bf16, const MakeS
     checks.push_back({pass_case.name + (bf16 ? ", bf16: " : ", fp32: ") + what,
                       same_size ? difference(a.data(), e.data(), e.size()) : INFINITY, tolerance});
   };
-  check("log_probs", actual.log_probs, expected.log_probs, bf16 ? 0.03 : 1e-5);
+  check("log_probs", actual.log_probs, expected.log_probs, bf16 ? 0.01 : 1e-5);
   check("hidden", actual.hidden, expected.hidden, bf16 ? 0.03 : 1e-5);
   const ParameterTable table(c.config);
   for (const ParameterSpec& spec : table.specs) {
@@ -181,7 +181,7 @@ std::vector<Check> pass_checks(const PassCase& pass_case, bool bf16, const MakeS
     checks.push_back({pass_case.name + (bf16 ? ", bf16: " : ", fp32: ") + spec.name,
                       difference(actual.gradient.data() + offset, expected.gradient.data() + offset,
                                  static_cast<std::size_t>(spec.size)),
-                      bf16 ? 0.06 : 2e-5});
+                      bf16 ? 0.04 : 2e-5});
   }
   return checks;
 }
