@@ -27,7 +27,8 @@ double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
-std::unique_ptr<Sweeps<float>> make(const CudaSetup& setup) {
+std::unique_ptr<Sweeps<float>> make(CudaSetup setup) {
+  setup.measured_products = measured_products;
   if (setup.bf16) return std::make_unique<CudaSweeps<bf16>>(setup);
   return std::make_unique<CudaSweeps<float>>(setup);
 }
