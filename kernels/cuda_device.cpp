@@ -98,6 +98,7 @@ class Gpu final : public Device {
     setup.device_index = index_;
     setup.bf16 = bf16_;
     setup.measured_products = options.training;
+    setup.fused = config.dim <= 128;  // kernels/cuda/NOTES.md
     setup.host = host_.get();
     return std::unique_ptr<Sweeps<float>>(library_.make_sweeps(&setup));
   }
