@@ -38,7 +38,7 @@ std::vector<PassCase> pass_cases() {
        {true, false, false}},
       {"two blocks of heads", config_of(48, 16, 64, 2, 4, 2), {515, 90}, {0, 1}, {false, true}},
       {"convolutions",
-       config_of(16, 8, 40, 3, 2, 3, {{5, 1}, {0, 1}, {3, 9}}),
+       config_of(64, 8, 40, 3, 2, 3, {{5, 1}, {0, 1}, {3, 9}}),
        {37, 5, 523},
        {0, 0, 1},
        {true, true, false}},
@@ -55,7 +55,11 @@ std::vector<PassCase> pass_cases() {
 
 std::vector<PassCase> fused_cases() {
   return {
-      {"fused, 64 columns", config_of(64, 8, 160, 2, 2, 3), {513, 20}, {0, 1}, {true, false}},
+      {"fused, 64 columns, convolutions",
+       config_of(64, 8, 160, 3, 2, 3, {{5, 1}, {0, 1}, {3, 9}}),
+       {513, 20},
+       {0, 1},
+       {true, false}},
       {"fused, 128 columns", config_of(128, 16, 96, 2, 4, 1), {33, 40}, {0, 1}, {false, true}},
       {"fused, 256 columns", config_of(256, 32, 64, 1, 2, 1), {5, 25}, {0, 1}, {true, true}},
   };
