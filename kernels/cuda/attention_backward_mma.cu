@@ -249,10 +249,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       }
 #pragma unroll
       for (int t = 0; t < kSteps; ++t) {
-        constexpr int kLast = kPairs<P> - 1;
-        const bool both = 2 * t < kLast;
-        const unsigned a[4] = {m[0][2 * t], m[1][2 * t], both ? m[0][both ? 2 * t + 1 : 0] : 0,
-                               both ? m[1][both ? 2 * t + 1 : 0] : 0};
+        unsigned a[4];
+        slot_columns<P>(m, t, a);
         // A gradient: its state as one bf16, like the other operands.
         mma(dv, a, by_slot[2 * t], by_slot[2 * t + 1]);
       }

@@ -71,6 +71,17 @@ M5_DEVICE void rotated(const T* at, int rotation, T (&z)[4]) {
   for (int i = 0; i < 4; ++i) z[i] = at[(rotation + i) % 4];
 }
 
+// Pairs 2 t and 2 t + 1 of two tokens, m, as 16 columns of A.
+template <int P>
+M5_DEVICE void slot_columns(const unsigned (&m)[2][kPairs<P>], int t, unsigned (&a)[4]) {
+  const int second = 2 * t + 1 < kPairs<P> ? 2 * t + 1 : 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    a[half] = m[half][2 * t];
+    a[half + 2] = second ? m[half][second] : 0;
+  }
+}
+
 // Where the head's column of a state lies, [9][slots].
 template <int P>
 M5_DEVICE std::int64_t state_column(std::int64_t slice, int head) {

@@ -117,10 +117,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
       float u[4] = {}, more[4] = {}, n[4] = {};  // three chains of sums: one would wait for itself
 #pragma unroll
       for (int t = 0; t < kSteps; ++t) {
-        constexpr int kLast = kPairs<P> - 1;
-        const bool both = 2 * t < kLast;
-        const unsigned a[4] = {m[0][2 * t], m[1][2 * t], both ? m[0][both ? 2 * t + 1 : 0] : 0,
-                               both ? m[1][both ? 2 * t + 1 : 0] : 0};
+        unsigned a[4];
+        slot_columns<P>(m, t, a);
         mma(u, a, high[2 * t], high[2 * t + 1]);
         mma(more, a, low[2 * t], low[2 * t + 1]);
         mma(n, a, total[2 * t], total[2 * t + 1]);

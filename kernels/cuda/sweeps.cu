@@ -6,8 +6,6 @@
 #include "m5/error.hpp"
 
 namespace m5::kernels::cuda {
-namespace {
-
 AttentionSize attention_size(const ModelConfig& c, bool narrow) {
   AttentionSize size;
   size.heads = c.heads;
@@ -18,6 +16,8 @@ AttentionSize attention_size(const ModelConfig& c, bool narrow) {
   size.tensor_cores = narrow && size.can_use_tensor_cores();
   return size;
 }
+
+namespace {
 
 std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000); }
 

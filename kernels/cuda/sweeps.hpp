@@ -31,6 +31,9 @@ inline bool fuses_layers(const CudaSetup& setup) {
   return setup.fused && setup.bf16 && fuses_layers(setup.config.dim, setup.config.ff_dim);
 }
 
+// narrow: in bf16.
+AttentionSize attention_size(const ModelConfig& config, bool narrow);
+
 // Buffers of a chunk; columns of a row in comments. E: the type of x and of operands.
 template <class E>
 struct Workspace {

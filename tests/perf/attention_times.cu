@@ -9,6 +9,7 @@
 #include "kernels/cuda/library.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
+#include "kernels/cuda/sweeps.hpp"
 #include "kernels/math/minimax.hpp"
 #include "pass_checks.hpp"
 
@@ -22,13 +23,7 @@ void attention_times(Device& device, double rate, double copy) {
   constexpr float epsilon = 1e-5f;
   for (const int d : {128, 256, 512}) {
     const ModelConfig config = config_of(d, d / 8, 4 * d, 1, 4, kWindow);
-    AttentionSize size;
-    size.heads = config.heads;
-    size.value_dim = config.value_dim();
-    size.order = config.order;
-    size.features = config.features();
-    size.bound = static_cast<float>(config.bound);
-    size.tensor_cores = size.can_use_tensor_cores();
+    const AttentionSize size = attention_size(config, true);
     const auto tokens = random_tokens(n, 2);
     const std::vector<TokenView> views{{tokens.data(), n, true, 0}};
     const Batch batch(device, views, kWindow, n);
