@@ -38,7 +38,7 @@ std::vector<PassCase> pass_cases() {
        {true, false, false}},
       {"two blocks of heads", config_of(48, 16, 64, 2, 4, 2), {515, 90}, {0, 1}, {false, true}},
       {"convolutions",
-       config_of(64, 8, 40, 3, 2, 3, {{5, 1}, {0, 1}, {3, 9}}),
+       config_of(64, 8, 40, 3, 4, 3, {{5, 1}, {0, 1}, {3, 9}}),
        {37, 5, 523},
        {0, 0, 1},
        {true, true, false}},
