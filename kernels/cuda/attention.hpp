@@ -37,6 +37,10 @@ struct Pieces {
   const Piece* pieces = nullptr;
   std::int64_t count = 0, first_row = 0;
 };
+// Blocks of 8 heads, pieces: what the blocks of a piece read and write shares cache lines.
+inline dim3 heads_and_pieces(const AttentionSize& size, const Pieces& pieces) {
+  return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
+}
 
 // partial[piece][state] = sum over its rows of m_f(z') [u, 1]: z [n][z_stride], u [n][u_stride].
 // unit_column: the last column is 1, else it is column dv of u.

@@ -255,8 +255,7 @@ template void accumulate<bf16>(Device&, const AttentionSize&, const Pieces&, con
                                std::int64_t, const bf16*, std::int64_t, bool, float*);
 
 int AttentionSize::terms() const {
-  if (!tensor_cores) return features;
-  return order == 2 ? kSlots<2> : kSlots<4>;
+  return tensor_cores ? static_cast<int>(slot_features(order).size()) : features;
 }
 
 std::vector<double> state_weights(const AttentionSize& size,

@@ -76,7 +76,7 @@ struct Incoming {
   }
 };
 
-// grid: blocks of 8 heads, pieces: what the blocks of a piece read and write shares cache lines.
+// grid: heads_and_pieces.
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
     accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, float* partial) {
@@ -129,14 +129,6 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   }
 }
 
-template <int P>
-void launch(Device& device, const AttentionSize& size, const Pieces& p, const Operands& operands,
-            float* partial) {
-  const dim3 grid(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(p.count));
-  device.launch("accumulate", accumulate_mma_kernel<P>, grid, kThreads, 2 * sizeof(Tile), p.pieces,
-                p.first_row, operands, partial);
-}
-
 }  // namespace
 
 void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* z,
@@ -149,8 +141,11 @@ void accumulate_mma(Device& device, const AttentionSize& size, const Pieces& p, 
                    unit_column ? 0 : kValues * size.heads,
                    size.bound,
                    std::sqrt(size.bound)};
-  if (size.order == 2) return launch<2>(device, size, p, o, partial);
-  launch<4>(device, size, p, o, partial);
+  by_order(size.order, [&](auto order) {
+    device.launch("accumulate", accumulate_mma_kernel<decltype(order)::value>,
+                  heads_and_pieces(size, p), kThreads, 2 * sizeof(Tile), p.pieces, p.first_row, o,
+                  partial);
+  });
 }
 
 }  // namespace m5::kernels::cuda

@@ -11,12 +11,6 @@ constexpr unsigned kAll = 0xffffffffu;
 constexpr int kRows = 32;  // of a tile: a thread moves one row of one head
 static_assert(kRows * kHeads == kThreads);
 
-struct Operands {
-  std::int64_t state;
-  int heads;
-  float bound, root, inverse_bound;
-};
-
 // Bounded vectors, in whose place their gradients come, and columns.
 struct Tile {
   float vectors[kRows * kFourStride];
@@ -57,7 +51,7 @@ struct ByColumn {
 // unbounded vectors, component q of each in lane q. z: their bounded vectors rotated by q.
 template <int P>
 M5_DEVICE void vector_gradients(const unsigned (&a)[4], const ByColumn<P>& state,
-                                const float (&z)[2][4], const Operands& size, float (&dz)[2]) {
+                                const float (&z)[2][4], const Sizes& size, float (&dz)[2]) {
   constexpr int kReps = kRepresentatives<P>;
   float dm[2][kReps];
 #pragma unroll
@@ -103,10 +97,10 @@ struct IncomingQuery {
   float sum;
 };
 
-// grids: blocks of 8 heads, pieces.
+// grids: heads_and_pieces.
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
-    query_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands size,
+    query_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                               const bf16* queries, const float* states, const bf16* o,
                               const float* weight_sum, const bf16* d_o, bf16* dq, bf16* du) {
   Tile* tiles = shared_memory<Tile>();
@@ -185,7 +179,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
 // --- dv = phi(k) dS, dk by way of dm = [v, 1] dS^T; dv comes in the place of v.
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
-    accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands size,
+    accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                                    const bf16* kv, const float* d_states, bf16* d_kv) {
   constexpr int kSteps = (kPairs<P> + 1) / 2;
   Tile* tiles = shared_memory<Tile>();
@@ -221,8 +215,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   unsigned by_slot[2 * kSteps];
 #pragma unroll
   for (int j = 0; j < 2 * kSteps; ++j) {
-    Two s = {};
-    if (j < kPairs<P>) s = *reinterpret_cast<const Two*>(at + g * kSlots<P> + 8 * j + 2 * q);
+    const Two s = slot_pair<P>(at, g, j, q);
     by_slot[j] = pack(s.v[0], s.v[1]);
   }
 
@@ -269,19 +262,6 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   store((rows - 1) / kRows * kRows, tiles[buffer ^ 1]);
 }
 
-Operands operands(const AttentionSize& s) {
-  return {s.state(), s.heads, s.bound, std::sqrt(s.bound), 1 / s.bound};
-}
-dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
-  return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
-}
-
-template <class Launch>
-void by_order(int order, Launch launch) {
-  if (order == 2) return launch(std::integral_constant<int, 2>());
-  launch(std::integral_constant<int, 4>());
-}
-
 }  // namespace
 
 void query_backward_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* q,
@@ -289,8 +269,8 @@ void query_backward_mma(Device& device, const AttentionSize& size, const Pieces&
                         const bf16* d_o, bf16* dq, bf16* du) {
   by_order(size.order, [&](auto order) {
     device.launch("query_backward", query_backward_mma_kernel<decltype(order)::value>,
-                  grid_of(size, p), kThreads, 2 * sizeof(Tile), p.pieces, p.first_row,
-                  operands(size), q, scaled, o, weight_sum, d_o, dq, du);
+                  heads_and_pieces(size, p), kThreads, 2 * sizeof(Tile), p.pieces, p.first_row,
+                  sizes(size), q, scaled, o, weight_sum, d_o, dq, du);
   });
 }
 
@@ -298,8 +278,8 @@ void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pi
                              const bf16* kv, const float* d_state, bf16* d_kv) {
   by_order(size.order, [&](auto order) {
     device.launch("accumulate_backward", accumulate_backward_mma_kernel<decltype(order)::value>,
-                  grid_of(size, p), kThreads, 2 * sizeof(Tile), p.pieces, p.first_row,
-                  operands(size), kv, d_state, d_kv);
+                  heads_and_pieces(size, p), kThreads, 2 * sizeof(Tile), p.pieces, p.first_row,
+                  sizes(size), kv, d_state, d_kv);
   });
 }
 

@@ -34,6 +34,22 @@ M5_DEVICE int head() { return static_cast<int>(threadIdx.x) / kWarp; }
 // the reads of a warp, which are of one head, meet no bank twice.
 inline constexpr int kTwoStride = 2 * kHeads + 2, kFourStride = 4 * kHeads + 4;
 
+// What the kernels are told of AttentionSize.
+struct Sizes {
+  std::int64_t state;
+  int heads;
+  float bound, root, inverse_bound;  // root: of the bound
+};
+inline Sizes sizes(const AttentionSize& s) {
+  return {s.state(), s.heads, s.bound, std::sqrt(s.bound), 1 / s.bound};
+}
+// launch(P) of an order that there are kernels for.
+template <class Launch>
+void by_order(int order, Launch launch) {
+  if (order == 2) return launch(std::integral_constant<int, 2>());
+  launch(std::integral_constant<int, 4>());
+}
+
 // A key or query on its way: 4 bf16.
 struct alignas(8) Vector {
   unsigned pair[2];
@@ -86,6 +102,12 @@ M5_DEVICE void slot_columns(const unsigned (&m)[2][kPairs<P>], int t, unsigned (
 template <int P>
 M5_DEVICE std::int64_t state_column(std::int64_t slice, int head) {
   return (slice * kHeads + head) * (kColumns * kSlots<P>);
+}
+// Of such a column of a state, pair j in rotation q; 0 behind the last pair.
+template <int P>
+M5_DEVICE Two slot_pair(const float* state, int column, int j, int q) {
+  if (j >= kPairs<P>) return {};
+  return *reinterpret_cast<const Two*>(state + column * kSlots<P> + 8 * j + 2 * q);
 }
 
 }  // namespace tensor

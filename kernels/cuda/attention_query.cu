@@ -309,10 +309,6 @@ Sizes sizes(const AttentionSize& s) {
   return {s.heads, s.state(), s.value_dim, s.batches(), s.order, s.features, s.bound};
 }
 
-dim3 grid_of(const AttentionSize& size, const Pieces& pieces) {
-  return dim3(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(pieces.count));
-}
-
 }  // namespace
 
 template <class E>
@@ -321,8 +317,8 @@ void query(Device& device, const AttentionSize& size, const Pieces& p, const E* 
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return query_mma(device, size, p, q, scaled, o, weight_sum);
   }
-  device.launch("query", query_kernel<E>, grid_of(size, p), kThreads, size.slice_bytes(), p.pieces,
-                p.first_row, sizes(size), q, scaled, o, weight_sum);
+  device.launch("query", query_kernel<E>, heads_and_pieces(size, p), kThreads, size.slice_bytes(),
+                p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum);
 }
 
 template <class E>
@@ -334,7 +330,7 @@ void query_backward(Device& device, const AttentionSize& size, const Pieces& p, 
       return query_backward_mma(device, size, p, q, scaled, o, weight_sum, d_o, dq, du);
     }
   }
-  device.launch("query_backward", query_backward_kernel<E>, grid_of(size, p), kThreads,
+  device.launch("query_backward", query_backward_kernel<E>, heads_and_pieces(size, p), kThreads,
                 size.slice_bytes(), p.pieces, p.first_row, sizes(size), q, scaled, o, weight_sum,
                 d_o, dq, du);
 }
@@ -345,8 +341,9 @@ void accumulate_backward(Device& device, const AttentionSize& size, const Pieces
   if constexpr (std::is_same_v<E, bf16>) {
     if (size.tensor_cores) return accumulate_backward_mma(device, size, p, kv, d_state, d_kv);
   }
-  device.launch("accumulate_backward", accumulate_backward_kernel<E>, grid_of(size, p), kThreads,
-                size.slice_bytes(), p.pieces, p.first_row, sizes(size), kv, d_state, d_kv);
+  device.launch("accumulate_backward", accumulate_backward_kernel<E>, heads_and_pieces(size, p),
+                kThreads, size.slice_bytes(), p.pieces, p.first_row, sizes(size), kv, d_state,
+                d_kv);
 }
 
 #define M5_INSTANTIATE(E)                                                                          \

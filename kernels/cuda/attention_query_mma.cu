@@ -17,12 +17,6 @@ struct Tile {
   float sums[kRows * kHeads];
 };
 
-struct Operands {
-  std::int64_t state;
-  int heads;
-  float bound, root;
-};
-
 // Two queries of neighbouring heads, as a thread moves them.
 struct Incoming {
   Eight two;
@@ -36,7 +30,7 @@ struct Incoming {
           *reinterpret_cast<const Eight*>(queries + std::int64_t{r} * (4 * heads) + thread % 4 * 8);
     }
   }
-  M5_DEVICE void store(const Operands& o, Tile& tile) const {
+  M5_DEVICE void store(const Sizes& o, Tile& tile) const {
     const int thread = static_cast<int>(threadIdx.x);
     Vector* to = tile.queries + thread / 4 * (kTwoStride / 2) + thread % 4 * 2;
 #pragma unroll
@@ -63,11 +57,11 @@ M5_DEVICE void store_outputs(const Tile& tile, int heads, int row, int rows, bf1
   }
 }
 
-// grid: blocks of 8 heads, pieces.
+// grid: heads_and_pieces.
 template <int P>
 M5_KERNEL M5_BOUNDS(kThreads, 2)
-    query_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands size,
-                     const bf16* queries, const float* states, bf16* o, float* weight_sum) {
+    query_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const bf16* queries,
+                     const float* states, bf16* o, float* weight_sum) {
   constexpr int kSteps = (kPairs<P> + 1) / 2;
   Tile* tiles = shared_memory<Tile>();
   const Piece& piece = pieces[blockIdx.y];
@@ -82,15 +76,10 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   // The state as B: rows slots, columns values, and another one whose even columns are the high
   // part of the sum of weights, the odd ones the low part.
   unsigned high[2 * kSteps], low[2 * kSteps], total[2 * kSteps];
-  const float* state =
-      states + piece.context * size.state + state_column<P>(blockIdx.x, head()) + 2 * q;
+  const float* state = states + piece.context * size.state + state_column<P>(blockIdx.x, head());
 #pragma unroll
   for (int j = 0; j < 2 * kSteps; ++j) {
-    Two s = {}, sum = {};
-    if (j < kPairs<P>) {
-      s = *reinterpret_cast<const Two*>(state + g * kSlots<P> + 8 * j);
-      sum = *reinterpret_cast<const Two*>(state + kValues * kSlots<P> + 8 * j);
-    }
+    const Two s = slot_pair<P>(state, g, j, q), sum = slot_pair<P>(state, kValues, j, q);
     high[j] = pack(s.v[0], s.v[1]);
     low[j] = pack(rest(s.v[0]), rest(s.v[1]));
     total[j] = g % 2 == 0 ? pack(sum.v[0], sum.v[1]) : pack(rest(sum.v[0]), rest(sum.v[1]));
@@ -139,21 +128,15 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
   store_outputs(tiles[buffer ^ 1], H, last, rows, o, weight_sum);
 }
 
-template <int P>
-void launch(Device& device, const AttentionSize& size, const Pieces& p, const bf16* q,
-            const float* scaled, bf16* o, float* weight_sum) {
-  const dim3 grid(static_cast<unsigned>(size.heads / kHeads), static_cast<unsigned>(p.count));
-  const Operands operands{size.state(), size.heads, size.bound, std::sqrt(size.bound)};
-  device.launch("query", query_mma_kernel<P>, grid, kThreads, 2 * sizeof(Tile), p.pieces,
-                p.first_row, operands, q, scaled, o, weight_sum);
-}
-
 }  // namespace
 
 void query_mma(Device& device, const AttentionSize& size, const Pieces& p, const bf16* q,
                const float* scaled, bf16* o, float* weight_sum) {
-  if (size.order == 2) return launch<2>(device, size, p, q, scaled, o, weight_sum);
-  launch<4>(device, size, p, q, scaled, o, weight_sum);
+  by_order(size.order, [&](auto order) {
+    device.launch("query", query_mma_kernel<decltype(order)::value>, heads_and_pieces(size, p),
+                  kThreads, 2 * sizeof(Tile), p.pieces, p.first_row, sizes(size), q, scaled, o,
+                  weight_sum);
+  });
 }
 
 }  // namespace m5::kernels::cuda

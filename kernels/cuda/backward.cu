@@ -145,8 +145,7 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
                         w_.dx.data(), w_.partial.data());
     add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data(), true);
     layer_backward(last, chunk, w_.dx.data(), w_.dz.data());
-    norm(device_, n, dim(), s_.epsilon(), w_.x.data(), s_.parameter(at.attention_norm), w_.h.data(),
-         nullptr);
+    attention_norm(last, n, w_.x.data());  // fused kernels leave none
     normed_backward(last, n, w_.x.data(), nullptr, w_.dz.data(), w_.dx.data());
     scatter(device_, n, dim(), w_.rows.data(), w_.dx.data(), dx_.data());
   });
@@ -171,8 +170,7 @@ void CudaPass<E>::key_backward(int layer, int in) {
     const std::int64_t n = rows.n();
     const E* from = x(in, rows);
     E* dx = dx_.data() + rows.chunk->row * dim();
-    norm(device_, n, dim(), s_.epsilon(), from, s_.parameter(at.attention_norm), w_.h.data(),
-         nullptr);
+    attention_norm(layer, n, from);
     products_.forward(n, dim(), keys, w_.h.data(), s_.operand(at.key_value), nullptr, nullptr,
                       w_.z.data());
     accumulate_backward(device_, s_.attention_, rows.pieces(), w_.z.data(), d_states_.data(),

@@ -31,7 +31,7 @@ M5_BOTH constexpr int feature_index(int order, const int (&e)[4]) {
 
 // A monomial is its parent times a variable: the last one that it has.
 struct Node {
-  int parent = -1, variable = 0, degree = 0;
+  int parent = -1, variable = 0;
 };
 
 template <int P>
@@ -47,7 +47,7 @@ struct Tree {
             while (last > 0 && e[last] == 0) --last;
             if (f == 0) continue;
             --e[last];
-            node[f] = {feature_index(P, e), last, e[0] + e[1] + e[2] + e[3] + 1};
+            node[f] = {feature_index(P, e), last};
             ++e[last];
           }
         }

@@ -45,21 +45,26 @@ E* CudaPass<E>::queries(int layer, const Rows& rows) {
 // --- pieces of a layer
 
 template <class E>
+void CudaPass<E>::attention_norm(int layer, std::int64_t n, const E* x) {
+  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(s_.at(layer).attention_norm), w_.h.data(),
+       nullptr);
+}
+
+template <class E>
 void CudaPass<E>::normed_products(int layer, std::int64_t n, const E* x, E* keys, E* queries) {
   const LayerOffsets& at = s_.at(layer);
   const int key_columns = s_.key_columns(), query_columns = s_.query_columns();
-  const float* gain = s_.parameter(at.attention_norm);
   if constexpr (std::is_same_v<E, bf16>) {
     if (fuses_layers(s_.setup_)) {
       const NormProduct p{dim(),
                           s_.epsilon(),
-                          gain,
+                          s_.parameter(at.attention_norm),
                           {s_.operand(at.key_value), keys ? key_columns : 0, keys},
                           {s_.operand(at.query), queries ? query_columns : 0, queries}};
       return norm_product(device_, n, p, x);
     }
   }
-  norm(device_, n, dim(), s_.epsilon(), x, gain, w_.h.data(), nullptr);
+  attention_norm(layer, n, x);
   const auto product = [&](std::int64_t weight, int columns, E* out) {
     if (!out) return;
     products_.forward(n, dim(), columns, w_.h.data(), s_.operand(weight), nullptr, nullptr, out);

@@ -21,10 +21,16 @@ M5_DEVICE Region region_at(const Region* regions, int count, std::int64_t i) {
   return regions[first];
 }
 
-// v = elements place(k) to place(k + 3) of the region, from the order of x to the other one.
-template <class Place>
-M5_DEVICE void load_moved(const Region& region, const float* x, std::int64_t k, Place place,
+// v = what is elements i to i + 3 in the slab's order (kOfSlab) or the device's, from x, which has
+// the other one.
+template <bool kOfSlab>
+M5_DEVICE void load_moved(const Region* regions, int n, std::int64_t i, const float* x,
                           float (&v)[4]) {
+  const Region region = region_at(regions, n, i);
+  const std::int64_t k = i - region.offset;
+  const auto place = [&](std::int64_t at) {
+    return kOfSlab ? region.on_device(at) : region.in_slab(at);
+  };
   const float* from = x + region.offset;
   if (region.by_fours()) {
     load4(from + place(k), v);
@@ -39,10 +45,8 @@ M5_KERNEL convert_kernel(const Region* regions, int n, std::int64_t count, const
                          bf16* y) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i >= count) return;
-  const Region region = region_at(regions, n, i);
   float v[4];
-  load_moved(
-      region, x, i - region.offset, [&](std::int64_t k) { return region.in_slab(k); }, v);
+  load_moved<false>(regions, n, i, x, v);
   store4(y + i, v);
 }
 
@@ -50,10 +54,8 @@ M5_KERNEL add_gradient_kernel(const Region* regions, int n, std::int64_t count, 
                               double* sum) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i >= count) return;
-  const Region region = region_at(regions, n, i);
   float v[4];
-  load_moved(
-      region, x, i - region.offset, [&](std::int64_t k) { return region.on_device(k); }, v);
+  load_moved<true>(regions, n, i, x, v);
   auto* to = reinterpret_cast<Four<double>*>(sum + i);
   Four<double> total = *to;
 #pragma unroll

@@ -89,7 +89,7 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
     : Sweeps<float>(setup.config, setup.options),
       setup_(setup),
       device_(setup.device_index),
-      attention_(attention_size(setup.config, !std::is_same_v<E, float>)),
+      attention_(attention_size(setup.config, std::is_same_v<E, bf16>)),
       regions_(regions_of(table(), setup.config, attention_.tensor_cores)) {
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +

@@ -187,6 +187,8 @@ class CudaPass final : public Pass<float> {
   // x = the embedding of the rows.
   void embed_rows(const Rows& rows, E* x);
   void sum_keys(int layer, const Rows& rows, const E* x);
+  // h = what queries and keys are made of.
+  void attention_norm(int layer, std::int64_t n, const E* x);
   // Keys and values, and queries, of n rows, each where it is not null.
   void normed_products(int layer, std::int64_t n, const E* x, E* keys, E* queries);
   // o = attention(norm(x)); kept: what backward needs of it.

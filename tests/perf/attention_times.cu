@@ -37,15 +37,11 @@ void attention_times(Device& device, double rate, double copy) {
         d_kv(device, n * keys, "d_kv"), y(device, n * d, "y");
     Array<float> partial(device, chunk.pieces * size.state(), "partial"),
         state(device, size.state(), "state"), sum(device, n * H, "sum"),
-        sums(device, 3 * sum_parts(n) * d, "sums");
+        sums(device, sum_parts(n) * d, "sums");
     Array<double> total(device, size.state(), "total"), weights(device, size.terms(), "weights");
-    const auto upload_ones = [&](auto& array) {
-      using T = std::decay_t<decltype(*array.data())>;
-      const std::vector<T> ones(array.size(), T{1});
-      device.upload(array.data(), ones.data(), array.bytes());
-    };
     Array<float> gain(device, d, "gain");
-    upload_ones(gain);
+    const std::vector<float> ones(static_cast<std::size_t>(d), 1.0f);
+    device.upload(gain.data(), ones.data(), gain.bytes());
     const std::vector<double> scale =
         state_weights(size, minimax_exp(size.order, static_cast<double>(size.bound)));
     device.upload(weights.data(), scale.data(), weights.bytes());
