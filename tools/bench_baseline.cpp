@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "data/genome_store.hpp"
 #include "data/tokenizer.hpp"
 #include "io/sequence_reader.hpp"
@@ -12,6 +13,8 @@
 
 namespace m5 {
 namespace {
+
+constexpr std::size_t kLongRecord = std::size_t{1} << 20;  // nt
 
 std::string fingerprint(const std::vector<std::string>& files) {
   std::string text;
@@ -50,18 +53,22 @@ std::vector<std::string> baseline_files(const BaselineOptions& options) {
   return files;
 }
 
+std::uint64_t baseline_memory(const BaselineOptions& options) {
+  const bool none = options.cache.empty() && baseline_files(options).empty();
+  return none ? 0 : KmerBaseline::memory_needed();
+}
+
 std::optional<KmerBaseline> load_baseline(const BaselineOptions& options,
                                           const CommonOptions& common,
                                           const std::vector<std::string>& evaluated) {
   const std::vector<std::string> files = baseline_files(options);
   if (files.empty() && options.cache.empty()) return std::nullopt;
   warn_overlap(evaluated, files);
-  KmerBaseline baseline;
   const std::string mark = options.cache.empty() ? "" : fingerprint(files);
   if (!options.cache.empty() && std::filesystem::exists(options.cache)) {
     std::string reason;
-    if (baseline.load(options.cache, mark, &reason)) {
-      log_info("k-mer counts of " + with_commas(baseline.bases()) + " nt read from " +
+    if (auto baseline = KmerBaseline::load(options.cache, KmerBaseline::kMaxSide, mark, &reason)) {
+      log_info("k-mer counts of " + with_commas(baseline->bases()) + " nt read from " +
                options.cache);
       return baseline;
     }
@@ -78,7 +85,11 @@ std::optional<KmerBaseline> load_baseline(const BaselineOptions& options,
   reading.warn_duplicates = false;
   SequenceReader reader(files, reading);
   SequenceRecord record;
+  KmerBaseline baseline;
   while (reader.next(record)) {
+    if (record.bases.size() >= kLongRecord) {
+      require_more_memory(record.bases.size() + kMemoryTolerance, record.file);
+    }
     const std::vector<Token> tokens = tokenize(record.bases, record.file, record.name);
     baseline.add({tokens.data(), static_cast<std::int64_t>(tokens.size()), record.circular, 0});
   }

@@ -1,6 +1,7 @@
 // The k-mer baseline of `m5 bench loss`: counted on training files, or read from a cache.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ struct BaselineOptions {
 
 // --baseline-train and what --baseline-list names. Throws Error(kInput) or Error(kIo).
 std::vector<std::string> baseline_files(const BaselineOptions& options);
+
+// Bytes of the table that load_baseline() makes of these; 0: it makes none.
+std::uint64_t baseline_memory(const BaselineOptions& options);
 
 // None without training files and cache. Warns when one of the files that are evaluated was trained
 // on. Throws Error(kInput) or Error(kIo) naming the file; a cache that cannot be used is counted

@@ -232,7 +232,7 @@ void describe_questions(BenchReport& report, const LossOptions& options) {
 }
 
 // Bytes of the process while it evaluates segments of that length: with the model, or with the
-// adaptive baseline, which comes after it.
+// adaptive baseline, which comes after it; and all the while with the k-mer table.
 std::uint64_t memory_of(const LossOptions& options, const Session* session, const LossData& data,
                         std::int64_t length, int workers) {
   const std::vector<Segment> segments = segments_of(data.store, length);
@@ -247,7 +247,8 @@ std::uint64_t memory_of(const LossOptions& options, const Session* session, cons
   }
   // The report, and what the allocator keeps of the lists of one step for the next.
   constexpr std::uint64_t kRest = 3'000'000;
-  return static_cast<std::uint64_t>(held_memory(workers, false)) + most + kRest;
+  return static_cast<std::uint64_t>(held_memory(workers, false)) +
+         baseline_memory(options.baseline) + most + kRest;
 }
 
 std::vector<BenchColumn> columns_of(const LossOptions& options, bool with_table) {

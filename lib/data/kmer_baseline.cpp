@@ -9,6 +9,7 @@
 #include <fstream>
 #include <limits>
 
+#include "base/memory.hpp"
 #include "base/output.hpp"
 #include "m5/error.hpp"
 
@@ -94,6 +95,12 @@ KmerBaseline::KmerBaseline(int max_side) : max_side_(max_side) {
   alpha_.fill(kDefaultAlpha);
 }
 
+std::uint64_t KmerBaseline::memory_needed(int max_side) {
+  std::uint64_t bytes = 0;
+  for (int n = 0; n <= max_side; ++n) bytes += contexts(n) * kBases * sizeof(std::uint32_t);
+  return bytes;
+}
+
 std::size_t KmerBaseline::checked(int n) const {
   if (n < 0 || n > max_side_) throw Error(ErrorKind::kInternal, "k-mer baseline: no such context");
   return static_cast<std::size_t>(n);
@@ -127,6 +134,7 @@ void KmerBaseline::add(const TokenView& sequence) {
       continue;
     }
     Held held;
+    held.tokens.reserve(static_cast<std::size_t>(to - from + 2 * max_side_));
     for (std::int64_t i = from - max_side_; i < to + max_side_; ++i) {
       held.tokens.push_back(token_at(sequence, i));
     }
@@ -224,7 +232,11 @@ void KmerBaseline::fit() {
   }
   if (held_bases == 0) return;
   const std::int64_t stride = 1 + held_bases / kHeldSamples;
+  const std::size_t most = static_cast<std::size_t>(held_bases / stride) + held_.size();
+  require_more_memory(most * (sizeof(Sample) + sizeof(double)) + kMemoryTolerance,
+                      "k-mer baseline");
   std::vector<Sample> samples;
+  samples.reserve(most);
   for (const Held& h : held_) {
     const auto length = static_cast<std::int64_t>(h.tokens.size());
     const TokenView view{h.tokens.data(), length, false, 0};
@@ -351,11 +363,12 @@ bool KmerBaseline::may_save(const std::string& path) {
   return in ? std::memcmp(start, kMagic, kName) == 0 : in.gcount() == 0 && in.eof();
 }
 
-bool KmerBaseline::load(const std::string& path, const std::string& fingerprint,
-                        std::string* reason) {
+std::optional<KmerBaseline> KmerBaseline::load(const std::string& path, int max_side,
+                                               const std::string& fingerprint,
+                                               std::string* reason) {
   auto refuse = [&](const char* why) {
     *reason = why;
-    return false;
+    return std::nullopt;
   };
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) return refuse("cannot be read");
@@ -373,10 +386,9 @@ bool KmerBaseline::load(const std::string& path, const std::string& fingerprint,
       !get(&header, sizeof header)) {
     return refuse("is no k-mer table of this version");
   }
-  if (header.max_side != max_side_) return refuse("has contexts of another length");
-  KmerBaseline other(max_side_);
-  std::uint64_t expected = sizeof magic + sizeof header + sizeof crc;
-  for (const auto& table : other.counts_) expected += table.size() * sizeof(table[0]);
+  if (header.max_side != max_side) return refuse("has contexts of another length");
+  const std::uint64_t expected =
+      sizeof magic + sizeof header + memory_needed(max_side) + sizeof crc;
   if (header.fingerprint_size < 0 ||
       size - expected != static_cast<std::uint64_t>(header.fingerprint_size)) {
     return refuse("is cut short or has bytes too many");
@@ -386,21 +398,21 @@ bool KmerBaseline::load(const std::string& path, const std::string& fingerprint,
   if (complete && !fingerprint.empty() && text != fingerprint) {
     return refuse("was counted on other training files");
   }
-  for (auto& table : other.counts_) {
+  KmerBaseline baseline(max_side);
+  for (auto& table : baseline.counts_) {
     complete = complete && get(table.data(), table.size() * sizeof(table[0]));
   }
   const std::uint32_t seen = crc;
   std::uint32_t stored = 0;
   if (!complete || !get(&stored, sizeof stored) || stored != seen) return refuse("is damaged");
-  std::copy(std::begin(header.alpha), std::end(header.alpha), other.alpha_.begin());
-  std::copy(std::begin(header.held_bits), std::end(header.held_bits), other.held_bits_.begin());
-  for (const double a : other.alpha_) {
+  std::copy(std::begin(header.alpha), std::end(header.alpha), baseline.alpha_.begin());
+  std::copy(std::begin(header.held_bits), std::end(header.held_bits), baseline.held_bits_.begin());
+  for (const double a : baseline.alpha_) {
     if (!(a > 0 && a < 1e9)) return refuse("is damaged");
   }
-  other.bases_ = header.bases;
-  other.finished_ = true;
-  *this = std::move(other);
-  return true;
+  baseline.bases_ = header.bases;
+  baseline.finished_ = true;
+  return baseline;
 }
 
 }  // namespace m5

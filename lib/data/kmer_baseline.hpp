@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,15 @@ class KmerBaseline {
   // [n]: prediction from n neighbours a side; where fewer are there, from as many as there are.
   using Prediction = std::array<Probabilities, kMaxSide + 1>;
 
-  // max_side: longest context, neighbours on each side, 1..6. Takes 16^max_side * 16 bytes.
+  // max_side: longest context, neighbours on each side, 1..6. Takes memory_needed(max_side).
   explicit KmerBaseline(int max_side = kMaxSide);
+  static std::uint64_t memory_needed(int max_side = kMaxSide);  // bytes
 
   // Counts every A/C/G/T of the sequence, from the longest context of bases around it (N, MASK and
   // the ends of a linear sequence end a context). Throws Error(kInput) past 2^31 - 1 bases in all.
   void add(const TokenView& sequence);
   // Adds the other strand, sums contexts to their inner ones, fits the alphas. Once, after all add.
+  // Throws Error(kResource) where there is no memory to fit.
   void finish();
 
   int max_side() const { return max_side_; }
@@ -54,9 +57,10 @@ class KmerBaseline {
 
   // fingerprint: any text that names the training data. Written whole or not at all; Error(kIo).
   void save(const std::string& path, const std::string& fingerprint) const;
-  // False, with the reason, when the file is no complete table of this max_side and fingerprint (an
-  // empty fingerprint accepts any). *this is only changed on success.
-  bool load(const std::string& path, const std::string& fingerprint, std::string* reason);
+  // None, with the reason, when the file is no complete table of this max_side and fingerprint (an
+  // empty fingerprint accepts any).
+  static std::optional<KmerBaseline> load(const std::string& path, int max_side,
+                                          const std::string& fingerprint, std::string* reason);
 
   // Whether save() may write there: there is no such file, or an empty one, or a table of any
   // version, be it damaged.

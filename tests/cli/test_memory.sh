@@ -54,6 +54,14 @@ if "$M5" score --verbosity 4 --dry-run - <<<$'>x\nACGT' >.out 2>.err &&
   foreseen "score, flanks" score --memory off -k 1 --flank 1k -R flank.bed -o o.bg 1x60000.fa
   foreseen "bench loss, short records" bench loss --memory off -@ 2 --lengths whole -o o.txt 2000x60.fa
   foreseen "bench loss" bench loss --memory off --lengths 1k,whole -o o.txt 1x60000.fa
+  # The table of k-mers, counted on a long record, written, and read.
+  (echo '>long' && for ((i = 0; i < 100; ++i)); do cat .bases; done) >long.fa
+  table=(--baseline-train long.fa -o o.txt)
+  foreseen "bench loss, k-mer table" bench loss --memory off --lengths 1k,whole "${table[@]}" 1x60000.fa
+  for what in counted read; do
+    foreseen "bench loss, no model, k-mer table $what" bench loss --baseline-only --as-scored \
+      --baseline-cache table "${table[@]}" 1x60.fa
+  done
   for batch in "2k 512" "64k 64k"; do
     rm -f t.safetensors
     # shellcheck disable=SC2086
@@ -177,6 +185,10 @@ if (ulimit -v 400000 && "$M5" --version) >/dev/null 2>&1; then
   limited score 60000 15000 180000 score -k 1 -@ 1 --verbosity 1 -o o.bg g.fa
   limited train 130000 3000 170000 train -@ 1 --verbosity 1 --preset nano --steps 1 \
     --segment-length 512 --batch-tokens 2k -o t.safetensors g.fa
+  # A table of 286 MB is refused before it is taken.
+  (ulimit -v 300000 && exec "$M5" bench loss --baseline-only --baseline-train g.fa g.fa) >.out 2>.err
+  equal "bench loss, a k-mer table too large: exit" $? 6
+  equal "bench loss, a k-mer table too large: before" "$(grep -c 'needs .* bytes' .err)" 1
 else
   skip "ulimit -v"
 fi

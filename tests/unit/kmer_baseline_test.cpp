@@ -262,18 +262,18 @@ TEST_F(KmerCache, ComesBackAsItWas) {
   k.add(view(t));
   k.finish();
   k.save(path_, "files");
-  KmerBaseline other(2);
   std::string reason;
-  ASSERT_TRUE(other.load(path_, "files", &reason)) << reason;
-  EXPECT_EQ(other.bases(), k.bases());
+  const auto other = KmerBaseline::load(path_, 2, "files", &reason);
+  ASSERT_TRUE(other) << reason;
+  EXPECT_EQ(other->bases(), k.bases());
   for (std::int64_t i = 0; i < 100; ++i) {
-    EXPECT_EQ(other.predict(view(t), i), k.predict(view(t), i));
+    EXPECT_EQ(other->predict(view(t), i), k.predict(view(t), i));
   }
-  EXPECT_TRUE(KmerBaseline(2).load(path_, "", &reason));
-  EXPECT_FALSE(KmerBaseline(2).load(path_, "other files", &reason));
+  EXPECT_TRUE(KmerBaseline::load(path_, 2, "", &reason));
+  EXPECT_FALSE(KmerBaseline::load(path_, 2, "other files", &reason));
   EXPECT_EQ(reason, "was counted on other training files");
-  EXPECT_FALSE(KmerBaseline(3).load(path_, "files", &reason));
-  EXPECT_FALSE(KmerBaseline(2).load(path_ + ".none", "files", &reason));
+  EXPECT_FALSE(KmerBaseline::load(path_, 3, "files", &reason));
+  EXPECT_FALSE(KmerBaseline::load(path_ + ".none", 2, "files", &reason));
 }
 
 TEST_F(KmerCache, DamageIsRefused) {
@@ -287,7 +287,7 @@ TEST_F(KmerCache, DamageIsRefused) {
   auto loads = [&](const std::string& bytes) {
     std::ofstream(path_, std::ios::binary) << bytes;
     std::string reason;
-    return KmerBaseline(1).load(path_, "f", &reason);
+    return KmerBaseline::load(path_, 1, "f", &reason).has_value();
   };
   ASSERT_TRUE(loads(whole));
   for (std::size_t cut = 0; cut < whole.size(); cut += 7) EXPECT_FALSE(loads(whole.substr(0, cut)));
