@@ -47,8 +47,11 @@ bool has_bgzf_suffix(const std::string& path) {
   return ends_with(path, ".gz") || ends_with(path, ".bgz") || ends_with(path, ".bgzf");
 }
 
-OutputFile::OutputFile(const std::string& path, Format format) : path_(path), format_(format) {
-  buffer_.reserve(kBufferBytes);
+OutputFile::OutputFile(const std::string& path, Format format)
+    : path_(path),
+      format_(format),
+      limit_(format == Format::kBgzf ? kBgzfInput : kBufferBytes),
+      buffer_(std::make_unique_for_overwrite<char[]>(limit_ + kRoom)) {
   if (format_ == Format::kBgzf) block_.resize(kBgzfBlock);
   if (path_ == "-" || path_ == "/dev/stdout") {
     standard_output_ = true;
@@ -93,25 +96,34 @@ void OutputFile::fail(const char* action, int error) {
   throw Error(ErrorKind::kIo, name + ": " + action + ": " + std::strerror(error));
 }
 
-void OutputFile::write(const void* data, std::size_t size) {
+char* OutputFile::room() {
   if (finished_ || fd_ < 0) {
     throw Error(ErrorKind::kInternal, path_ + ": written to after it was closed");
   }
+  return buffer_.get() + used_;
+}
+
+void OutputFile::advance(const char* end) {
+  const auto size = static_cast<std::size_t>(end - (buffer_.get() + used_));
   bytes_ += static_cast<std::int64_t>(size);
+  used_ += size;
+  if (used_ >= limit_) flush_buffer(limit_);
+}
+
+void OutputFile::write(const void* data, std::size_t size) {
   const char* from = static_cast<const char*>(data);
-  const std::size_t limit = format_ == Format::kBgzf ? kBgzfInput : kBufferBytes;
-  if (format_ == Format::kPlain && size >= limit) {
+  if (format_ == Format::kPlain && size >= limit_) {
+    room();
     flush_buffer();
-    write_out(from, size);
-    return;
+    bytes_ += static_cast<std::int64_t>(size);
+    return write_out(from, size);
   }
-  while (size > 0) {
-    const std::size_t n = std::min(size, limit - buffer_.size());
-    buffer_.insert(buffer_.end(), from, from + n);
+  do {
+    const std::size_t n = std::min(size, limit_ - used_);
+    advance(std::copy(from, from + n, room()));
     from += n;
     size -= n;
-    if (buffer_.size() == limit) flush_buffer();
-  }
+  } while (size > 0);
 }
 
 void OutputFile::flush() {
@@ -119,13 +131,18 @@ void OutputFile::flush() {
 }
 
 void OutputFile::flush_buffer() {
-  if (buffer_.empty()) return;
+  if (used_ > 0) flush_buffer(used_);
+}
+
+// The first `size` bytes; those behind them come first then.
+void OutputFile::flush_buffer(std::size_t size) {
   if (format_ == Format::kBgzf) {
-    write_block(buffer_.data(), buffer_.size());
+    write_block(buffer_.get(), size);
   } else {
-    write_out(buffer_.data(), buffer_.size());
+    write_out(buffer_.get(), size);
   }
-  buffer_.clear();
+  std::copy(buffer_.get() + size, buffer_.get() + used_, buffer_.get());
+  used_ -= size;
 }
 
 void OutputFile::write_block(const void* data, std::size_t size) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,6 +29,10 @@ class OutputFile {
 
   void write(const void* data, std::size_t size);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  // In place of write(): put up to kRoom bytes at room() and tell advance() where they end.
+  static constexpr std::size_t kRoom = 2048;
+  char* room();
+  void advance(const char* end);
   // Hands what is buffered to the system now (BGZF: ends the block), for readers of a pipe.
   void flush();
   // True if write_at works: plain format into a regular file.
@@ -54,6 +59,7 @@ class OutputFile {
   void write_out(const void* data, std::size_t size);
   void write_block(const void* data, std::size_t size);
   void flush_buffer();
+  void flush_buffer(std::size_t size);
   void discard() noexcept;
   [[noreturn]] void fail(const char* action, int error);
 
@@ -63,7 +69,10 @@ class OutputFile {
   int fd_ = -1;
   bool finished_ = false, named_ = false, replaces_ = false, standard_output_ = false;
   std::int64_t bytes_ = 0;
-  std::vector<char> buffer_, block_;
+  const std::size_t limit_;         // bytes that go to the system together
+  std::unique_ptr<char[]> buffer_;  // of limit_ + kRoom
+  std::size_t used_ = 0;            // bytes in it that wait; fewer than limit_ between calls
+  std::vector<char> block_;
 };
 
 // Flush, fsync, and a checked close of all, then the names of all, then fsync of their directories.

@@ -1,4 +1,5 @@
 // bedGraph: chrom, start, end, value; 0-based, half open, tab separated.
+#include <algorithm>
 #include <optional>
 
 #include "base/output.hpp"
@@ -26,7 +27,7 @@ class BedgraphSink : public TrackSink {
   void write(const ScoredInterval& interval) override {
     check_line_name(interval.name, true);
     if (index_) index_->check_length(interval.name, interval.length);
-    name_ = &interval.name;
+    name_.assign(interval.name) += '\t';
     TrackSink::write(interval);
   }
 
@@ -37,23 +38,22 @@ class BedgraphSink : public TrackSink {
   }
 
  private:
-  void put(std::int64_t begin, std::int64_t end, const std::string& text) override {
-    line_.assign(*name_);
-    line_ += '\t';
-    append_integer(line_, begin);
-    line_ += '\t';
-    append_integer(line_, end);
-    line_ += '\t';
-    line_ += text;
-    line_ += '\n';
-    file_.write(line_);
+  void put(std::int64_t begin, std::int64_t end, std::string_view text) override {
+    static_assert(OutputFile::kRoom >= 3 * (kNumberBytes + 1));
+    file_.write(name_);
+    char* to = write_integer(file_.room(), begin);
+    *to++ = '\t';
+    to = write_integer(to, end);
+    *to++ = '\t';
+    to = std::copy(text.begin(), text.end(), to);
+    *to++ = '\n';
+    file_.advance(to);
   }
 
   OutputFile file_;
   const int lines_;  // before the first row
   std::optional<TabixIndex> index_;
-  const std::string* name_ = nullptr;
-  std::string line_;
+  std::string name_;  // of the record, and a tab
 };
 
 }  // namespace

@@ -102,12 +102,12 @@ class BigwigSink : public TrackSink {
                 file_.path() + ": the bigWig file could not be written whole: is the disk full?");
   }
 
-  void put(std::int64_t begin, std::int64_t end, const std::string& text) override {
+  void put(std::int64_t begin, std::int64_t end, std::string_view text) override {
     Run run{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end), 0};
     const auto [last, error] = parse_number(text.data(), text.data() + text.size(), run.value);
     if (error != std::errc{}) {
       throw Error(ErrorKind::kNumeric, "record '" + records_.back().name + "': position " +
-                                           std::to_string(begin + 1) + ": " + text +
+                                           std::to_string(begin + 1) + ": " + std::string(text) +
                                            " is beyond float32; try --metric nll");
     }
     runs_.write(&run, sizeof run);

@@ -27,23 +27,24 @@ class ScoreTsvSink : public ScoreSink {
   void write(const ScoredInterval& interval) override {
     check_line_name(interval.name);
     if (index_) index_->check_length(interval.name, interval.length);
+    const std::string name = interval.name + '\t';
     for (std::int64_t i = interval.begin; i < interval.end; ++i) {
       const std::size_t at = interval.at(i);
       if (std::isnan(interval.scores.log_p[at])) continue;
-      line_.assign(interval.name);
-      line_ += '\t';
-      append_integer(line_, i);
-      line_ += '\t';
-      line_ += "ACGT"[interval.tokens[at]];
+      static_assert(OutputFile::kRoom >= (1 + kBases) * (kNumberBytes + 1) + 2);
+      file_.write(name);
+      char* to = write_integer(file_.room(), i);
+      *to++ = '\t';
+      *to++ = "ACGT"[interval.tokens[at]];
       for (int b = 0; b < kBases; ++b) {
-        line_ += '\t';
-        append_fixed(line_,
-                     std::exp(static_cast<double>(
-                         interval.scores.log_probs[at * kBases + static_cast<std::size_t>(b)])),
-                     digits_);
+        *to++ = '\t';
+        to = write_fixed(to,
+                         std::exp(static_cast<double>(
+                             interval.scores.log_probs[at * kBases + static_cast<std::size_t>(b)])),
+                         digits_);
       }
-      line_ += '\n';
-      file_.write(line_);
+      *to++ = '\n';
+      file_.advance(to);
     }
   }
 
@@ -58,7 +59,6 @@ class ScoreTsvSink : public ScoreSink {
   OutputFile file_;
   const int lines_;  // before the first row
   std::optional<TabixIndex> index_;
-  std::string line_;
 };
 
 }  // namespace

@@ -46,16 +46,17 @@ double TrackSink::mean(const ScoredInterval& interval, std::int64_t begin, std::
 
 void TrackSink::add(std::int64_t begin, std::int64_t end, double value) {
   if (std::isnan(value)) return end_run();
-  text_.clear();
-  append_fixed(text_, value, options_.digits);
-  if (begin == run_end_ && text_ == run_text_) {
+  char* const text = texts_[1 - run_];
+  const std::string_view shown(text, write_fixed(text, value, options_.digits));
+  if (begin == run_end_ && shown == run_text_) {
     run_end_ = end;
     return;
   }
   end_run();
   run_begin_ = begin;
   run_end_ = end;
-  run_text_.swap(text_);
+  run_text_ = shown;
+  run_ = 1 - run_;
 }
 
 void TrackSink::end_run() {

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <string_view>
 
+#include "sinks/number.hpp"
 #include "sinks/score_sink.hpp"
 
 namespace m5 {
@@ -17,7 +18,7 @@ class TrackSink : public ScoreSink {
   // [begin, end) of the record of the interval that is being written has the value that `text`
   // prints. Positions without a score come in no run; neighbours whose printed values are equal
   // come as one.
-  virtual void put(std::int64_t begin, std::int64_t end, const std::string& text) = 0;
+  virtual void put(std::int64_t begin, std::int64_t end, std::string_view text) = 0;
 
  private:
   double mean(const ScoredInterval& interval, std::int64_t begin, std::int64_t end) const;
@@ -25,7 +26,9 @@ class TrackSink : public ScoreSink {
   void end_run();
 
   const ScoreSinkOptions options_;
-  std::string text_, run_text_;
+  char texts_[2][kNumberBytes];  // of the run that is open, and of the value that comes
+  int run_ = 0;                  // which is that of the run
+  std::string_view run_text_;
   std::int64_t run_begin_ = -1, run_end_ = -1;  // run_end_ -1: no run is open
 };
 

@@ -95,6 +95,29 @@ TEST(Output, PiecesOfEverySize) {
   EXPECT_EQ(read_all(dir / "out.gz"), text);
 }
 
+// Lines put in place are those written, also where the bytes of the file are cut to blocks.
+TEST(Output, LinesPutInPlace) {
+  TempDir dir;
+  for (const auto format : {OutputFile::Format::kPlain, OutputFile::Format::kBgzf}) {
+    OutputFile written(dir / "written", format), placed(dir / "placed", format);
+    for (std::size_t i = 0; i < 4000; ++i) {
+      const std::string line(i * 7919 % (OutputFile::kRoom + 1), static_cast<char>('a' + i % 23));
+      written.write(line);
+      if (i % 3 == 0) {
+        placed.write(line);
+      } else {
+        placed.advance(std::copy(line.begin(), line.end(), placed.room()));
+      }
+      if (i % 1000 == 999) written.flush(), placed.flush();
+      ASSERT_EQ(written.bytes(), placed.bytes());
+    }
+    written.commit();
+    placed.commit();
+    EXPECT_TRUE(get(dir / "written") == get(dir / "placed"));
+    EXPECT_THROW(placed.room(), Error);
+  }
+}
+
 TEST(Output, EmptyBgzfIsTheEndBlock) {
   TempDir dir;
   OutputFile file(dir / "e.gz", OutputFile::Format::kBgzf);

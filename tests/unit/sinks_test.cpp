@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
+#include "base/random.hpp"
 #include "m5/error.hpp"
 #include "sinks/half.hpp"
 #include "sinks/npy.hpp"
@@ -52,6 +55,44 @@ TEST(Number, FixedDecimalsWithoutNegativeZero) {
   EXPECT_EQ(fixed(3.99999, 2), "4.00");
   EXPECT_EQ(fixed(2.5, 0), "2");
   EXPECT_EQ(fixed(1e300, 1).size(), 303u);
+}
+
+// Integers of the last decimal, what lies half way between them (in binary exactly and nearly), and
+// their neighbours, of all sizes.
+TEST(Number, FixedIsThatOfToChars) {
+  std::int64_t wrong = 0;
+  const auto check = [&](double value, int digits) {
+    char expected[512];
+    char* const end =
+        std::to_chars(expected, std::end(expected), value, std::chars_format::fixed, digits).ptr;
+    std::string text(expected, end);
+    if (text.find_first_not_of("-0.") == std::string::npos && text[0] == '-') text.erase(0, 1);
+    char written[kNumberBytes];
+    const std::string_view found(written, write_fixed(written, value, digits));
+    if (found != text && ++wrong < 10) ADD_FAILURE() << text << " is written " << found;
+  };
+  const auto check_about = [&](double value, int digits) {
+    for (const double from : {value, -value}) {
+      check(from, digits);
+      check(std::nextafter(from, 0.0), digits);
+      check(std::nextafter(from, 2 * from), digits);
+    }
+  };
+  constexpr double kGreatest = std::numeric_limits<double>::max();
+  for (int digits = 0; digits <= 17; ++digits) {
+    for (const double value : {0.0, 0.5, 0.125, 2.5, 1e-5, 9.99995, 1e300, 5e-324, kGreatest}) {
+      check_about(value, digits);
+    }
+    check(std::numeric_limits<double>::infinity(), digits);
+    for (std::uint64_t i = 0; i < 5'000; ++i) {
+      const std::uint64_t size = random_bits(1, i) >> (i % 64);
+      check_about(std::ldexp(static_cast<double>(size | 1), -digits - 1), digits);  // half way
+      for (const double part : {0.0, 0.4989, 0.4991, 0.5, 0.5009}) {
+        check_about((static_cast<double>(size) + part) / std::pow(10.0, digits), digits);
+      }
+    }
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(Npy, HeaderIsAlignedAndStatesTheShape) {
