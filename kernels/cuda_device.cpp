@@ -98,7 +98,8 @@ class Gpu final : public Device {
     setup.device_index = index_;
     setup.bf16 = bf16_;
     setup.measured_products = options.training;
-    setup.fused = config.dim <= 128;  // kernels/cuda/NOTES.md
+    const char* fused = std::getenv("M5_CUDA_FUSED");
+    setup.fused = fused && std::string(fused) == "0" ? cuda::Fused::kNone : cuda::Fused::kChosen;
     setup.host = host_.get();
     return std::unique_ptr<Sweeps<float>>(library_.make_sweeps(&setup));
   }

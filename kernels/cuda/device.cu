@@ -41,6 +41,7 @@ Device::Device(int index) : index_(index) {
   }
   name_ = properties.name;
   shared_bytes_ = properties.sharedMemPerBlockOptin;
+  warpgroups_ = properties.major == 9 && properties.minor == 0;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   int pools = 0;
   check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index),

@@ -32,6 +32,8 @@ class Device {
   const std::string& name() const { return name_; }
   // Of a block, at most.
   std::size_t shared_bytes() const { return shared_bytes_; }
+  // Whether it has warpgroup_mma.hpp, and the kernels that were compiled for it.
+  bool warpgroups() const { return warpgroups_; }
   // Waits for all that was queued: what is released is free then.
   std::uint64_t free_bytes() const;
   std::uint64_t taken_bytes() const { return taken_; }
@@ -95,6 +97,7 @@ class Device {
  private:
   std::string name_;
   std::size_t shared_bytes_ = 0;
+  bool warpgroups_ = false;
   std::uint64_t taken_ = 0;
 #if defined(__CUDACC__)
   friend class Event;

@@ -22,50 +22,6 @@ struct Shape {
   static_assert(kShared <= 99 * 1024);
 };
 
-template <int D>
-struct Rows {
-  using S = Shape<D>;
-  Fragments<S::kTiles, S::kGroups> normed;
-  float sums[S::kTiles][S::kGroups * 4][4];
-
-  M5_DEVICE float& sum(int j, int m, int i, int half, int e) {
-    return sums[m][j * 4 + i][half * 2 + e];
-  }
-  // sums = what lies in normed
-  M5_DEVICE void widen() {
-#pragma unroll
-    for (int j = 0; j < S::kGroups; ++j) {
-#pragma unroll
-      for (int m = 0; m < S::kTiles; ++m) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const unsigned pair = pair_of(normed[j][m], i, half);
-            sum(j, m, i, half, 0) = first_of(pair);
-            sum(j, m, i, half, 1) = second_of(pair);
-          }
-        }
-      }
-    }
-  }
-  // to = sums + bias of a group; bias: the lane's columns.
-  M5_DEVICE void narrow(int j, const bf16* bias, Group<S::kTiles>& to) {
-    const Eight b = *reinterpret_cast<const Eight*>(bias + j * kColumns);
-#pragma unroll
-    for (int m = 0; m < S::kTiles; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          pair_of(to[m], i, half) = pack(sum(j, m, i, half, 0) + first_of(b.pair[i]),
-                                         sum(j, m, i, half, 1) + second_of(b.pair[i]));
-        }
-      }
-    }
-  }
-};
-
 // Of the two warps of a scheduler one is half a stage behind, so that the tensor cores have its
 // products while the other one takes gelu: between two barriers, one multiplies by W_1, then by
 // W_2, the other by W_2 of the stage before, then by W_1.
@@ -102,7 +58,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 1)
   };
   for (int stage = 0; stage < kAhead; ++stage) copy(stage);
 
-  Rows<D> rows;
+  Rows<S::kTiles, S::kGroups> rows;
   {
     const std::int64_t row = first_row<S::kTiles>();
     const int column = lane() % 4 * 8, left = rows_left(n, row);
@@ -172,8 +128,8 @@ void launch(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
 
 }  // namespace
 
-void feed_forward(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
-                  const bf16* x, bf16* out) {
+void feed_forward_by_warps(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
+                           const bf16* x, bf16* out) {
   if (p.dim == 64) return launch<64>(device, n, p, o, x, out);
   if (p.dim == 128) return launch<128>(device, n, p, o, x, out);
   launch<256>(device, n, p, o, x, out);

@@ -130,7 +130,8 @@ void CudaPass<E>::layer_rows(int layer, const Rows& rows, const E* x, E* out) {
                           s_.operand(at.up_weight),
                           s_.operand(at.up_bias),
                           s_.operand(at.down_weight),
-                          s_.operand(at.down_bias)};
+                          s_.operand(at.down_bias),
+                          s_.setup_.fused == Fused::kWarpgroups};
       attend(layer, rows, x, false);
       return cuda::feed_forward(device_, rows.n(), p, w_.o.data(), x, out);
     }

@@ -37,10 +37,23 @@ struct FeedForward {
   const bf16* up_bias = nullptr;      // b_1 [ff]
   const bf16* down = nullptr;         // W_2 [d][ff]
   const bf16* down_bias = nullptr;    // b_2 [d]
+  bool warpgroups = false;            // by the products of warpgroups, if takes_warpgroups
 };
+// Whether there is a kernel of these widths by the products of warpgroups, for this GPU.
+inline bool takes_warpgroups(const Device& device, int dim, int ff) {
+  return device.warpgroups() && (dim == 128 || dim == 256) && ff > 0 && ff % 64 == 0;
+}
 // out[n][d] = y + W_2 gelu(W_1 norm(y) + b_1) + b_2, y = x + W_o o + b_o, or x where o is null; out
 // may be x.
 void feed_forward(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
                   const bf16* x, bf16* out);
+// The two kernels behind it.
+void feed_forward_by_warps(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
+                           const bf16* x, bf16* out);
+void feed_forward_by_warpgroups(Device& device, std::int64_t n, const FeedForward& p, const bf16* o,
+                                const bf16* x, bf16* out);
+// Whether both give the same of random numbers, but for roundings, and that by warpgroups the same
+// bits each time; false where there is one alone.
+bool warpgroups_agree(Device& device, int dim, int ff, std::int64_t rows);
 
 }  // namespace m5::kernels::cuda

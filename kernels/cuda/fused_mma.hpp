@@ -88,8 +88,52 @@ M5_DEVICE void store_group(Group<kTiles>& from, int stride, int left, bf16* to) 
   }
 }
 
-// x gain / sqrt(mean(x^2) + epsilon) in place; gain: the lane's columns.
+// Rows of a warp: kTiles times 16, kGroups times 32 columns.
 template <int kTiles, int kGroups>
+struct Rows {
+  Fragments<kTiles, kGroups> normed;
+  float sums[kTiles][kGroups * 4][4];
+
+  M5_DEVICE float& sum(int j, int m, int i, int half, int e) {
+    return sums[m][j * 4 + i][half * 2 + e];
+  }
+  // sums = what lies in normed
+  M5_DEVICE void widen() {
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const unsigned pair = pair_of(normed[j][m], i, half);
+            sum(j, m, i, half, 0) = first_of(pair);
+            sum(j, m, i, half, 1) = second_of(pair);
+          }
+        }
+      }
+    }
+  }
+  // to = sums + bias of a group; bias: the lane's columns.
+  M5_DEVICE void narrow(int j, const bf16* bias, Group<kTiles>& to) {
+    const Eight b = *reinterpret_cast<const Eight*>(bias + j * kColumns);
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          pair_of(to[m], i, half) = pack(sum(j, m, i, half, 0) + first_of(b.pair[i]),
+                                         sum(j, m, i, half, 1) + second_of(b.pair[i]));
+        }
+      }
+    }
+  }
+};
+
+// x gain / sqrt(mean(x^2) + epsilon) in place; gain: the lane's columns.
+template <int kTiles, int kGroups, bool kFastRoot = false>
 M5_DEVICE void norm_rows(const float* gain, float epsilon, Fragments<kTiles, kGroups>& x) {
   float root[kTiles][2];
 #pragma unroll
@@ -108,7 +152,9 @@ M5_DEVICE void norm_rows(const float* gain, float epsilon, Fragments<kTiles, kGr
       }
       square += __shfl_xor_sync(0xffffffffu, square, 1);
       square += __shfl_xor_sync(0xffffffffu, square, 2);
-      root[m][half] = inverse_root(square, kGroups * kColumns, epsilon);
+      constexpr int kDim = kGroups * kColumns;
+      root[m][half] = kFastRoot ? fast_inverse_root(square, kDim, epsilon)
+                                : inverse_root(square, kDim, epsilon);
     }
   }
 #pragma unroll

@@ -10,9 +10,18 @@
 namespace m5::kernels::cuda {
 
 // Raised where what crosses the library changes: CudaSetup, Sweeps, Pass, Update.
-inline constexpr int kLibraryLayout = 2;
+inline constexpr int kLibraryLayout = 3;
 
 inline constexpr std::int64_t kChunkRows = 131072;
+
+// Parts of a layer as one kernel (fused.hpp), in bf16, where there are such of its widths. Their
+// sums have other orders than those of cuBLASLt, and so other last bits.
+enum class Fused {
+  kNone,
+  kWarps,
+  kWarpgroups,  // the feed-forward by the tensor cores of a warpgroup, if the GPU has them
+  kChosen,      // by GPU and widths, the same for every process (NOTES.md)
+};
 
 struct CudaSetup {
   ModelConfig config;
@@ -24,9 +33,7 @@ struct CudaSetup {
   // the bits of the first: measured once for each shape, kept for the process. For long work: each
   // that is tried is loaded first.
   bool measured_products = false;
-  // Parts of a layer as one kernel, where there are any (fused.hpp): bf16, inference. Their sums
-  // have another order than those of cuBLASLt, and so other last bits.
-  bool fused = false;
+  Fused fused = Fused::kNone;
   Backend<float>* host = nullptr;  // threads for the calls back; outlives the sweeps
 };
 

@@ -27,6 +27,21 @@ int widest_convolution(const ModelConfig& c) {
   return width;
 }
 
+// What kChosen means (NOTES.md).
+Fused chosen(Device& device, const CudaSetup& setup) {
+  constexpr std::int64_t kRows = 20000;  // all of a GPU
+  const int dim = setup.config.dim, ff = setup.config.ff_dim;
+  if (setup.fused != Fused::kChosen) return setup.fused;
+  if (!setup.bf16 || !fuses_layers(dim, ff)) return Fused::kNone;
+  if (dim <= 128) return Fused::kWarps;
+  try {
+    return warpgroups_agree(device, dim, ff, kRows) ? Fused::kWarpgroups : Fused::kNone;
+  } catch (const Error& e) {
+    throw Error(ErrorKind::kResource, std::string(e.what()) + " (while a kernel was tried; with " +
+                                          "M5_CUDA_FUSED=0 none is)");
+  }
+}
+
 }  // namespace
 
 // --- workspace
@@ -91,6 +106,7 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
       device_(setup.device_index),
       attention_(attention_size(setup.config, std::is_same_v<E, bf16>)),
       regions_(regions_of(table(), setup.config, attention_.tensor_cores)) {
+  setup_.fused = chosen(device_, setup);
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
                                        std::to_string(kPieceRows));

@@ -28,7 +28,8 @@ inline constexpr std::int64_t kHiddenRows = 16384;
 
 // Whether forward sweeps of this setup take the kernels of fused.hpp.
 inline bool fuses_layers(const CudaSetup& setup) {
-  return setup.fused && setup.bf16 && fuses_layers(setup.config.dim, setup.config.ff_dim);
+  return setup.fused != Fused::kNone && setup.bf16 &&
+         fuses_layers(setup.config.dim, setup.config.ff_dim);
 }
 
 // narrow: in bf16.
@@ -125,7 +126,7 @@ class CudaSweeps final : public Sweeps<float> {
   // On their way to the host at a time.
   std::int64_t hidden_rows() const { return std::min(kHiddenRows, setup_.chunk_rows); }
 
-  const CudaSetup setup_;
+  CudaSetup setup_;
   Device device_;
   const AttentionSize attention_;
   const std::vector<Region> regions_;  // of operands_ and gradient_

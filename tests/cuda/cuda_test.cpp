@@ -37,8 +37,9 @@ TEST(CudaKernels, AreThoseOfRef) {
   expect_all(checks);
 }
 
+template <Fused kFused>
 std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
-  setup.fused = true;
+  setup.fused = kFused;
   return make(setup);
 }
 
@@ -55,8 +56,21 @@ TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
 class CudaFusedPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaFusedPasses, AreThoseOfRef) {
-  expect_all(pass_checks(GetParam(), true, make_fused));
-  EXPECT_EQ(company(GetParam(), true, make_fused), 0);
+  const ModelConfig& config = GetParam().config;
+  for (const auto of : {make_fused<Fused::kWarps>, make_fused<Fused::kWarpgroups>}) {
+    const bool warpgroups = of == make_fused<Fused::kWarpgroups>;
+    if (warpgroups && !takes_warpgroups(Device(0), config.dim, config.ff_dim)) continue;
+    expect_all(pass_checks(GetParam(), true, of));
+    EXPECT_EQ(company(GetParam(), true, of), 0);
+  }
+}
+
+TEST(CudaFused, KernelsOfAFeedForwardAgree) {
+  Device device(0);
+  EXPECT_TRUE(warpgroups_agree(device, 128, 128, 200));
+  EXPECT_TRUE(warpgroups_agree(device, 256, 64, 130));
+  EXPECT_FALSE(warpgroups_agree(device, 64, 64, 1));  // has no such kernel
+  EXPECT_FALSE(warpgroups_agree(device, 128, 96, 1));
 }
 
 std::string test_name(const testing::TestParamInfo<PassCase>& info) {
@@ -131,15 +145,16 @@ TEST(CudaMemory, OfFusedLayersIsLess) {
   setup.chunk_rows = 1024;
   setup.host = host.get();
   const auto parameters = random_parameters<float>(setup.config, 3);
-  std::uint64_t taken[2];
-  for (const bool fused : {false, true}) {
+  std::vector<std::uint64_t> taken;
+  for (const Fused fused : {Fused::kNone, Fused::kWarps, Fused::kChosen}) {
     setup.fused = fused;
     CudaSweeps<bf16> sweeps(setup);
     sweeps.load(parameters.data());
-    taken[fused] = sweeps.device().taken_bytes();
-    EXPECT_EQ(taken[fused], sweeps.ready_memory().device);
+    taken.push_back(sweeps.device().taken_bytes());
+    EXPECT_EQ(taken.back(), sweeps.ready_memory().device);
   }
   EXPECT_EQ(taken[0] - taken[1], 1024u * 96 * sizeof(bf16));
+  EXPECT_EQ(taken[1], taken[2]);  // what is chosen for 64 columns
 }
 
 // What ready_memory and pass_memory tell is what is taken, to the byte.

@@ -15,6 +15,9 @@ class FusedChecks : CheckList<bf16> {
     feed_forward(600, 64, 192, true);
     feed_forward(300, 128, 192, true);
     feed_forward(150, 256, 160, true);
+    feed_forward(200, 128, 320, true, true);
+    feed_forward(150, 256, 256, true, true);
+    feed_forward(33, 256, 64, false, true);
     feed_forward(33, 128, 96, false);
     for (const int d : {64, 128, 256}) {
       feed_forward(1, d, 32, d == 64);
@@ -100,10 +103,12 @@ class FusedChecks : CheckList<bf16> {
     }
   }
 
-  void feed_forward(int n, int d, int ff, bool output) {
+  void feed_forward(int n, int d, int ff, bool output, bool warpgroups = false) {
     const std::string name = "feed-forward of " + std::to_string(n) + " rows, " +
                              std::to_string(d) + " to " + std::to_string(ff) +
-                             (output ? ", with output" : "");
+                             (output ? ", with output" : "") +
+                             (warpgroups ? ", by warpgroups" : "");
+    if (warpgroups && !takes_warpgroups(device_, d, ff)) return;
     const double root = std::sqrt(d);
     const Values x = random_values(std::int64_t{n} * d, 41, 2),
                  o = random_values(std::int64_t{n} * d, 47), w = random_values(d * d, 48, 4 / root),
@@ -113,8 +118,8 @@ class FusedChecks : CheckList<bf16> {
     const auto G = wide(gain);
     const auto O = operand(o), W = operand(w), B = operand(b), U = operand(up),
                UB = operand(up_bias), D = operand(down), DB = operand(down_bias), X = operand(x);
-    const FeedForward p{d,        ff,       1e-5f,     W.data(), B.data(),
-                        G.data(), U.data(), UB.data(), D.data(), DB.data()};
+    const FeedForward p{d,        ff,        1e-5f,    W.data(),  B.data(),  G.data(),
+                        U.data(), UB.data(), D.data(), DB.data(), warpgroups};
     const auto run = [&](const Array<bf16>& from, std::int64_t first, std::int64_t rows) {
       auto Y = room<bf16>(device_, rows * d);
       cuda::feed_forward(device_, rows, p, output ? O.data() + first * d : nullptr,

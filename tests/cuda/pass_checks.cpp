@@ -60,7 +60,7 @@ std::vector<PassCase> fused_cases() {
        {513, 20},
        {0, 1},
        {true, false}},
-      {"fused, 128 columns", config_of(128, 16, 96, 2, 4, 1), {33, 40}, {0, 1}, {false, true}},
+      {"fused, 128 columns", config_of(128, 16, 192, 2, 4, 1), {33, 40}, {0, 1}, {false, true}},
       {"fused, 256 columns", config_of(256, 32, 64, 1, 2, 1), {5, 25}, {0, 1}, {true, true}},
   };
 }

@@ -14,7 +14,7 @@
 namespace m5::kernels::cuda {
 
 void fused_times(Device& device, double rate, double copy, bool measured_products) {
-  std::printf("\n%4s  %-28s %10s %10s %12s %8s\n", "d", "ns a row", "separate", "fused",
+  std::printf("\n%4s  %-32s %10s %10s %12s %8s\n", "d", "ns a row", "separate", "fused",
               "of TFLOP/s", "of TB/s");
   constexpr std::int64_t n = kChunkRows;
   constexpr float epsilon = 1e-5f;
@@ -34,7 +34,7 @@ void fused_times(Device& device, double rate, double copy, bool measured_product
     const auto row = [&](const std::string& name, double operations, double bytes, auto separate,
                          auto fused) {
       const double before = seconds(device, separate) / n, after = seconds(device, fused) / n;
-      std::printf("%4d  %-28s %10.3f %10.3f %11.1f%% %7.1f%%\n", d, name.c_str(), before * 1e9,
+      std::printf("%4d  %-32s %10.3f %10.3f %11.1f%% %7.1f%%\n", d, name.c_str(), before * 1e9,
                   after * 1e9, 100 * operations / after / rate, 100 * bytes / after / copy);
       std::fflush(stdout);
     };
@@ -54,23 +54,28 @@ void fused_times(Device& device, double rate, double copy, bool measured_product
               {d, epsilon, gain.data(), {w.data(), keys, z.data()}, {down.data(), queries, q}},
               x.data());
         });
-    const FeedForward p{d,           ff,       epsilon,     down.data(), bias.data(),
-                        gain.data(), w.data(), bias.data(), down.data(), bias.data()};
+    FeedForward p{d,           ff,       epsilon,     down.data(), bias.data(),
+                  gain.data(), w.data(), bias.data(), down.data(), bias.data()};
     const auto feed_forward_of = [&](const bf16* from) {
       norm(device, n, d, epsilon, from, gain.data(), h.data(), nullptr);
       products.forward_gelu<bf16>(n, d, ff, h.data(), w.data(), bias.data(), nullptr, z.data());
       products.forward<bf16>(n, ff, d, z.data(), down.data(), bias.data(), from, y.data());
     };
-    row(
-        "feed-forward", 4.0 * d * ff, 4.0 * d, [&] { feed_forward_of(x.data()); },
-        [&] { feed_forward(device, n, p, nullptr, x.data(), y.data()); });
-    row(
-        "output and feed-forward", 4.0 * d * ff + 2.0 * d * d, 6.0 * d,
-        [&] {
-          products.forward<bf16>(n, d, d, o.data(), down.data(), bias.data(), x.data(), y.data());
-          feed_forward_of(y.data());
-        },
-        [&] { feed_forward(device, n, p, o.data(), x.data(), y.data()); });
+    for (const bool warpgroups : {false, true}) {
+      if (warpgroups && !takes_warpgroups(device, d, ff)) continue;
+      p.warpgroups = warpgroups;
+      const std::string by = warpgroups ? ", wgmma" : "";
+      row(
+          "feed-forward" + by, 4.0 * d * ff, 4.0 * d, [&] { feed_forward_of(x.data()); },
+          [&] { feed_forward(device, n, p, nullptr, x.data(), y.data()); });
+      row(
+          "output and feed-forward" + by, 4.0 * d * ff + 2.0 * d * d, 6.0 * d,
+          [&] {
+            products.forward<bf16>(n, d, d, o.data(), down.data(), bias.data(), x.data(), y.data());
+            feed_forward_of(y.data());
+          },
+          [&] { feed_forward(device, n, p, o.data(), x.data(), y.data()); });
+    }
   }
 }
 

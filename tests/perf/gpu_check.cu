@@ -33,10 +33,12 @@ std::unique_ptr<Sweeps<float>> make(CudaSetup setup) {
   return std::make_unique<CudaSweeps<float>>(setup);
 }
 
+template <Fused kFused>
 std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
-  setup.fused = true;
+  setup.fused = kFused;
   return make(setup);
 }
+constexpr auto fused_makers = {make_fused<Fused::kWarps>, make_fused<Fused::kWarpgroups>};
 
 void report(const char* what, const std::vector<Check>& checks) {
   int bad = 0;
@@ -81,7 +83,9 @@ void passes(int runs) {
   for (const PassCase& c : pass_cases()) {
     for (const bool narrow : {false, true}) add(c, narrow, make);
   }
-  for (const PassCase& c : fused_cases()) add(c, true, make_fused);
+  for (const PassCase& c : fused_cases()) {
+    for (const auto of : fused_makers) add(c, true, of);
+  }
   report("passes", all);
   double worst = 0;
   for (const PassCase& c : pass_cases()) {
@@ -89,14 +93,16 @@ void passes(int runs) {
   }
   worst = std::max(worst, run_to_run(pass_cases()[1], true, make, runs));
   for (const PassCase& c : fused_cases()) {
-    worst = std::max(worst, run_to_run(c, true, make_fused, runs));
+    for (const auto of : fused_makers) worst = std::max(worst, run_to_run(c, true, of, runs));
   }
   expect(worst == 0, std::to_string(runs) + " runs give the same bits");
   double alone = 0;
   for (const PassCase& c : pass_cases()) {
     for (const bool narrow : {false, true}) alone = std::max(alone, company(c, narrow, make));
   }
-  for (const PassCase& c : fused_cases()) alone = std::max(alone, company(c, true, make_fused));
+  for (const PassCase& c : fused_cases()) {
+    for (const auto of : fused_makers) alone = std::max(alone, company(c, true, of));
+  }
   expect(alone == 0, "other chunks and no company give the same bits (difference " +
                          std::to_string(alone) + ")");
 }
@@ -112,7 +118,7 @@ std::vector<Preset> presets() {
 }
 
 CudaSetup setup_of(const ModelConfig& config, bool training, Backend<float>& host,
-                   std::int64_t chunk_rows, bool fused = false) {
+                   std::int64_t chunk_rows, Fused fused = Fused::kNone) {
   CudaSetup setup;
   setup.config = config;
   setup.options.training = training;
@@ -221,7 +227,7 @@ double copy_rate(Device& device) {
 }
 
 void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double until) {
-  std::printf("\n%-6s %9s %-14s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
+  std::printf("\n%-6s %9s %-22s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
               "pass", "ms", "Mnt/s", "floor", "GB");
   for (const Preset& preset : presets()) {
     const auto parameters = random_parameters<float>(preset.config, 1);
@@ -231,15 +237,25 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
       std::vector<std::int64_t> rows;
       for (std::int64_t row = 0; row < length; row += 7) rows.push_back(row);
       const Operations work = operations(preset.config, 1.0 / 7);
-      for (const char* pass : {"forward", "fused", "training", "fused training"}) {
-        const bool training = std::strstr(pass, "training"), fused = std::strstr(pass, "fused");
-        if (fused && !fuses_layers(preset.config.dim, preset.config.ff_dim)) continue;
+      for (const char* pass : {"forward", "fused", "fused, wgmma", "training", "training, fused",
+                               "training, fused, wgmma"}) {
+        const bool training = std::strstr(pass, "training");
+        const Fused fused = std::strstr(pass, "wgmma")   ? Fused::kWarpgroups
+                            : std::strstr(pass, "fused") ? Fused::kWarps
+                                                         : Fused::kNone;
+        if (fused != Fused::kNone && !fuses_layers(preset.config.dim, preset.config.ff_dim)) {
+          continue;
+        }
         if (seconds() > until) {
           std::printf("(no time is left for %s)\n", preset.name);
           return;
         }
         try {
           CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows, fused));
+          if (fused == Fused::kWarpgroups &&
+              !takes_warpgroups(sweeps.device(), preset.config.dim, preset.config.ff_dim)) {
+            continue;
+          }
           sweeps.load(parameters.data());
           std::vector<float> log_probs(rows.size() * 4);
           const std::vector<UpdatePart> parts{
@@ -261,7 +277,7 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
                                   sweeps.update_memory(parts, false).device);
           const double floor =
               (training ? work.training : work.forward) * static_cast<double>(length) / rate;
-          std::printf("%-6s %9lld %-14s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
+          std::printf("%-6s %9lld %-22s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
                       static_cast<long long>(length), pass, time * 1e3,
                       static_cast<double>(length) / time / 1e6, 100 * floor / time, bytes / 1e9);
           sweeps.device().profile(true);
@@ -344,6 +360,11 @@ int run(int argc, char** argv) {
   if (!only_times) {
     report("kernels", kernel_checks(device));
     passes(20);
+    if (device.warpgroups()) {
+      expect(
+          warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
+          "feed-forward by warpgroups and by single warps agree, five runs bit-equal");
+    }
     try {
       beyond_2_31(*host);
     } catch (const std::exception& e) {

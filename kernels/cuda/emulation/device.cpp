@@ -9,7 +9,7 @@
 
 namespace m5::kernels::cuda {
 
-Device::Device(int index) : name_("emulation"), shared_bytes_(227 * 1024) {
+Device::Device(int index) : name_("emulation"), shared_bytes_(227 * 1024), warpgroups_(true) {
   if (index != 0) throw Error(ErrorKind::kResource, "device cuda: there is one emulated GPU");
 }
 Device::~Device() { finish(); }

@@ -49,6 +49,13 @@ struct Copy {
   std::size_t bytes;
 };
 
+struct Product {
+  float* d;
+  int tiles;
+  const unsigned* a;
+  const unsigned char* b;
+};
+
 struct Fiber {
   Context context;
   std::unique_ptr<unsigned char[]> stack;
@@ -59,6 +66,7 @@ struct Fiber {
   std::deque<Copy> copies;          // that have not been done yet
   std::deque<std::size_t> commits;  // the number of copies in each
   std::size_t uncommitted = 0;
+  std::deque<Product> products;  // that have not been done yet
 };
 
 struct Machine {
@@ -85,6 +93,7 @@ void fiber_main() {
     self.copies.clear();
     self.commits.clear();
     self.uncommitted = 0;
+    self.products.clear();
     m.scheduler.enter_from(self.context);
   }
 }
@@ -224,6 +233,45 @@ void wait_for_copies(std::size_t groups) {
   }
 }
 
+namespace {
+
+float half(unsigned pair, int i) {
+  const std::uint32_t bits = i == 0 ? pair << 16 : pair & 0xffff0000u;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+// Fragment A of a warp, [16 rows][16].
+float of_a(const Fiber* warp, int row, int k) {
+  return half(warp[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2], k % 2);
+}
+// k of a column of B, in shared memory with the 128-byte swizzle.
+float of_b(const unsigned char* b, int column, int k) {
+  auto at = reinterpret_cast<std::uintptr_t>(b) + static_cast<std::uintptr_t>(column * 128 + k * 2);
+  at ^= at >> 3 & 0x70;
+  std::uint16_t bits;
+  std::memcpy(&bits, reinterpret_cast<const void*>(at), sizeof bits);
+  return half(bits, 0);
+}
+
+// All lanes of a warp meet here.
+void multiply(const Product& product) {
+  Machine& m = machine();
+  const int lane = m.current % kLanes, g = lane / 4, q = lane % 4;
+  Fiber* warp = m.fibers.data() + (m.current - lane);
+  std::copy_n(product.a, 4, warp[lane].a);
+  warp_barrier();
+  for (int i = 0; i < product.tiles * 4; ++i) {
+    const int row = g + i % 4 / 2 * 8, column = i / 4 * 8 + 2 * q + i % 2;
+    float sum = 0;
+    for (int k = 0; k < 16; ++k) sum += of_a(warp, row, k) * of_b(product.b, column, k);
+    product.d[i] += sum;
+  }
+  warp_barrier();
+}
+
+}  // namespace
+
 void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
   Machine& m = machine();
   const int lane = m.current % kLanes, g = lane / 4, q = lane % 4;
@@ -232,23 +280,33 @@ void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
   warp[lane].b[0] = b0;
   warp[lane].b[1] = b1;
   warp_barrier();
-  const auto half = [](unsigned pair, int i) {
-    const std::uint32_t bits = i == 0 ? pair << 16 : pair & 0xffff0000u;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-  };
   for (int e = 0; e < 4; ++e) {
     const int row = g + e / 2 * 8, column = 2 * q + e % 2;
     float sum = 0;
     for (int k = 0; k < 16; ++k) {
-      const Fiber& of_a = warp[row % 8 * 4 + k % 8 / 2];
-      const Fiber& of_b = warp[column * 4 + k % 8 / 2];
-      sum += half(of_a.a[row / 8 + k / 8 * 2], k % 2) * half(of_b.b[k / 8], k % 2);
+      sum += of_a(warp, row, k) * half(warp[column * 4 + k % 8 / 2].b[k / 8], k % 2);
     }
     d[e] += sum;
   }
   warp_barrier();
+}
+
+void warpgroup_mma(float* d, int tiles, const unsigned* a, const unsigned char* b) {
+  Machine& m = machine();
+  // Of the 8 rows that are swizzled alike the first one, a whole step of k in it.
+  if (reinterpret_cast<std::uintptr_t>(b) % 1024 % 32 != 0 ||
+      reinterpret_cast<std::uintptr_t>(b) % 1024 >= 128) {
+    std::fprintf(stderr, "emulation: an operand of a warpgroup that is not aligned\n");
+    std::abort();
+  }
+  const Product product{d, tiles, a, b};
+  if (m.descending) return multiply(product);
+  m.fibers[static_cast<std::size_t>(m.current)].products.push_back(product);
+}
+
+void wait_for_products() {
+  Fiber& self = machine().fibers[static_cast<std::size_t>(machine().current)];
+  for (; !self.products.empty(); self.products.pop_front()) multiply(self.products.front());
 }
 
 void load_transposed(const void* row, unsigned& first, unsigned& second) {

@@ -35,6 +35,10 @@ void wait_for_copies(std::size_t groups);
 // kernels/cuda/mma.hpp
 void mma(float* d, const unsigned* a, unsigned b0, unsigned b1);
 void load_transposed(const void* row, unsigned& first, unsigned& second);
+// kernels/cuda/warpgroup_mma.hpp: a warp's 16 rows. Done as late as may be, when they are waited
+// for, in ascending order, and at once in descending order.
+void warpgroup_mma(float* d, int tiles, const unsigned* a, const unsigned char* b);
+void wait_for_products();
 // Waits for the other lanes of the warp.
 void warp_barrier();
 
