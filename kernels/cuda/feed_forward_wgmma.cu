@@ -1,15 +1,11 @@
 // The kernel of feed_forward_mma.cu by the tensor cores of a warpgroup (sm_90a): 64 rows that read
 // each weight once from shared memory, 64 hidden columns a stage.
-#include "kernels/cuda/fused_mma.hpp"
-#include "kernels/cuda/warpgroup_mma.hpp"
+#include "kernels/cuda/fused_wgmma.hpp"
 
 namespace m5::kernels::cuda {
 namespace {
 
 using namespace fused;
-
-constexpr int kStageColumns = kSwizzleRow;
-constexpr int kSteps = kStageColumns / 16;  // of k
 
 template <int D>
 struct Shape {
@@ -22,44 +18,6 @@ struct Shape {
   static_assert(kShared <= 227 * 1024);
 };
 
-// From 8 neighbours a lane, in pairs, to the pairs 2q, 2q + 1 of 4 tiles, which B's order of k
-// asks for: number i of lane q of 4 becomes number q of lane i.
-M5_DEVICE void transpose_quad(unsigned (&tile)[2][4]) {
-  const int q = lane() % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int mask = 1; mask <= 2; ++mask) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (i & mask) continue;
-        unsigned &low = pair_of(tile, i, half), &high = pair_of(tile, i + mask, half);
-        const bool upper = (q & mask) != 0;
-        const unsigned other = __shfl_xor_sync(0xffffffffu, upper ? low : high, mask);
-        if (upper) {
-          low = other;
-        } else {
-          high = other;
-        }
-      }
-    }
-  }
-}
-
-// 64 rows of W [][D], 64 of their columns after the other.
-template <int D>
-M5_DEVICE void copy_rows(const bf16* weight, Eight* to) {
-  constexpr int kEach = D / 8, kThreads = Shape<D>::kThreads, kCount = Shape<D>::kUp;
-  static_assert(kThreads / kEach % 8 == 0, "all rows of a thread are swizzled alike");
-  const int thread = thread_again(), c = thread % kEach;
-  weight += thread * 8;
-  to += c / 8 * (kStageColumns * 8) + swizzled(thread / kEach, c % 8);
-#pragma unroll
-  for (int i = 0; i < kCount; i += kThreads) {
-    if (i + kThreads > kCount && i + thread >= kCount) break;
-    __pipeline_memcpy_async(to + i / kEach * 8, weight + i * 8, sizeof(Eight));
-  }
-}
 // 64 columns of W [D][stride]; their rows so that a lane's sums are 8 neighbours (fused_mma.hpp).
 template <int D>
 M5_DEVICE void copy_columns(const bf16* weight, int stride, Eight* to) {
@@ -96,7 +54,7 @@ M5_KERNEL M5_BOUNDS(Shape<D>::kThreads, 1)
   const auto copy = [&](int stage) {
     if (stage < end) {
       const int column = (stage - kBefore) * kStageColumns;
-      copy_rows<D>(p.up + std::int64_t{column} * D, at(stage));
+      copy_swizzled_rows<D, S::kThreads>(p.up + std::int64_t{column} * D, at(stage));
       copy_columns<D>(p.down + column, p.ff, at(stage) + S::kUp);
       const int thread = thread_again();
       if (thread < S::kBias) {
@@ -176,31 +134,10 @@ M5_KERNEL M5_BOUNDS(Shape<D>::kThreads, 1)
 
   float inner[kStageColumns / 8][4];
   const auto up = [&](int stage) {
-    const auto* bias = reinterpret_cast<const unsigned*>(bias_at(stage)) + lane() % 4;
-#pragma unroll
-    for (int t = 0; t < kStageColumns / 8; ++t) {
-      inner[t][0] = inner[t][2] = first_of(bias[4 * t]);
-      inner[t][1] = inner[t][3] = second_of(bias[4 * t]);
-    }
-    const Operand weight = operand(at(stage));
-    before_products(inner);
-#pragma unroll
-    for (int s = 0; s < D / 16; ++s) {
-      warpgroup_mma(inner, rows.normed[s / 2][0][s % 2],
-                    further(weight, s / kSteps * (kStageColumns * 8) + s % kSteps * 2));
-    }
-    commit_products();
+    begin_hidden<kGroups>(rows.normed, at(stage), bias_at(stage), inner);
     copy(stage + 1);
     wait_for_products(inner);
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      float v[8];
-#pragma unroll
-      for (int e = 0; e < 8; ++e) v[e] = inner[2 * s + e / 4][e % 4];
-      gelu(v);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) hidden[s][e] = pack(v[2 * e], v[2 * e + 1]);
-    }
+    take_gelu(inner, hidden);
   };
   // The same for all of a warp, as the compiler sees.
   const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / (4 * kWarp), 0);

@@ -56,7 +56,7 @@ M5_DEVICE float fast_inverse_root(float square, int dim, float epsilon) {
 inline constexpr float kGelu = 0.7978845608028654f;  // sqrt(2 / pi)
 inline constexpr float kGeluCube = 0.044715f;
 
-M5_DEVICE float gelu_value(float x) {
+M5_BOTH float gelu_value(float x) {
   return 0.5f * x * (1 + tanhf(kGelu * (x + kGeluCube * x * x * x)));
 }
 M5_DEVICE float gelu_slope(float x) {

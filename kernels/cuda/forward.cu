@@ -103,15 +103,34 @@ void CudaPass<E>::query_half(int layer, const Rows& rows, const E* x, E* out, bo
                     s_.operand(at.output_bias), x, out);
 }
 
+// gelu(W_1 norm(x) + b_1), where feed_forward has it.
+template <class E>
+void CudaPass<E>::up(int layer, std::int64_t n, const E* x) {
+  const LayerOffsets& at = s_.at(layer);
+  const int ff = s_.config().ff_dim;
+  if constexpr (std::is_same_v<E, bf16>) {
+    if (s_.setup_.fused == Fused::kWarpgroups && takes_norm_gelu(device_, dim(), ff)) {
+      const NormGelu p{dim(),
+                       ff,
+                       s_.epsilon(),
+                       s_.parameter(at.ff_norm),
+                       s_.operand(at.up_weight),
+                       s_.operand(at.up_bias)};
+      return norm_gelu(device_, n, p, x, w_.up.data());
+    }
+  }
+  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.ff_norm), w_.h.data(), nullptr);
+  products_.forward_gelu(n, dim(), ff, w_.h.data(), s_.operand(at.up_weight),
+                         s_.operand(at.up_bias), nullptr, w_.up.data());
+}
+
 // out = x + W_2 gelu(W_1 norm(x) + b_1) + b_2.
 template <class E>
 void CudaPass<E>::feed_forward(int layer, const Rows& rows, const E* x, E* out) {
   const std::int64_t n = rows.n();
   const LayerOffsets& at = s_.at(layer);
   const int ff = s_.config().ff_dim;
-  norm(device_, n, dim(), s_.epsilon(), x, s_.parameter(at.ff_norm), w_.h.data(), nullptr);
-  products_.forward_gelu(n, dim(), ff, w_.h.data(), s_.operand(at.up_weight),
-                         s_.operand(at.up_bias), nullptr, w_.up.data());
+  up(layer, n, x);
   products_.forward(n, ff, dim(), w_.up.data(), s_.operand(at.down_weight),
                     s_.operand(at.down_bias), x, out);
 }

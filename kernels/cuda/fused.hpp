@@ -56,4 +56,20 @@ void feed_forward_by_warpgroups(Device& device, std::int64_t n, const FeedForwar
 // bits each time; false where there is one alone.
 bool warpgroups_agree(Device& device, int dim, int ff, std::int64_t rows);
 
+// A norm, the product behind it and gelu, by the products of warpgroups.
+struct NormGelu {
+  int dim = 0, columns = 0;
+  float epsilon = 0;
+  const float* gain = nullptr;   // [d]
+  const bf16* weight = nullptr;  // W [columns][d]
+  const bf16* bias = nullptr;    // b [columns]
+};
+// Whether there is such a kernel of these widths for this GPU: 512, and a multiple of 64.
+bool takes_norm_gelu(const Device& device, int dim, int columns);
+// out[n][columns] = gelu(W norm(x) + b)
+void norm_gelu(Device& device, std::int64_t n, const NormGelu& p, const bf16* x, bf16* out);
+// Whether it gives what the formula does, for each row the same bits wherever it lies, each time;
+// false where there is none.
+bool norm_gelu_agrees(Device& device, int dim, int columns, std::int64_t rows);
+
 }  // namespace m5::kernels::cuda

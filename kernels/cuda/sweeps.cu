@@ -32,10 +32,13 @@ Fused chosen(Device& device, const CudaSetup& setup) {
   constexpr std::int64_t kRows = 20000;  // all of a GPU
   const int dim = setup.config.dim, ff = setup.config.ff_dim;
   if (setup.fused != Fused::kChosen) return setup.fused;
-  if (!setup.bf16 || !fuses_layers(dim, ff)) return Fused::kNone;
-  if (dim <= 128) return Fused::kWarps;
+  if (!setup.bf16) return Fused::kNone;
+  if (dim <= 128) return fuses_layers(dim, ff) ? Fused::kWarps : Fused::kNone;
   try {
-    return warpgroups_agree(device, dim, ff, kRows) ? Fused::kWarpgroups : Fused::kNone;
+    // Of the wider one columns enough that all of its buffers are used again.
+    const bool agree = warpgroups_agree(device, dim, ff, kRows) ||
+                       norm_gelu_agrees(device, dim, std::min(ff, 512), kRows);
+    return agree ? Fused::kWarpgroups : Fused::kNone;
   } catch (const Error& e) {
     throw Error(ErrorKind::kResource, std::string(e.what()) + " (while a kernel was tried; with " +
                                           "M5_CUDA_FUSED=0 none is)");

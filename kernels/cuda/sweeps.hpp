@@ -196,6 +196,7 @@ class CudaPass final : public Pass<float> {
   void attend(int layer, const Rows& rows, const E* x, bool kept);
   // out = x + W_o o.
   void query_half(int layer, const Rows& rows, const E* x, E* out, bool kept);
+  void up(int layer, std::int64_t n, const E* x);
   void feed_forward(int layer, const Rows& rows, const E* x, E* out);
   // Both.
   void layer_rows(int layer, const Rows& rows, const E* x, E* out);

@@ -57,11 +57,15 @@ class CudaFusedPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaFusedPasses, AreThoseOfRef) {
   const ModelConfig& config = GetParam().config;
-  for (const auto of : {make_fused<Fused::kWarps>, make_fused<Fused::kWarpgroups>}) {
-    const bool warpgroups = of == make_fused<Fused::kWarpgroups>;
-    if (warpgroups && !takes_warpgroups(Device(0), config.dim, config.ff_dim)) continue;
-    expect_all(pass_checks(GetParam(), true, of));
-    EXPECT_EQ(company(GetParam(), true, of), 0);
+  const Device device(0);
+  const int dim = config.dim, ff = config.ff_dim;
+  if (fuses_layers(dim, ff)) {
+    expect_all(pass_checks(GetParam(), true, make_fused<Fused::kWarps>));
+    EXPECT_EQ(company(GetParam(), true, make_fused<Fused::kWarps>), 0);
+  }
+  if (takes_warpgroups(device, dim, ff) || takes_norm_gelu(device, dim, ff)) {
+    expect_all(pass_checks(GetParam(), true, make_fused<Fused::kWarpgroups>));
+    EXPECT_EQ(company(GetParam(), true, make_fused<Fused::kWarpgroups>), 0);
   }
 }
 
@@ -71,6 +75,8 @@ TEST(CudaFused, KernelsOfAFeedForwardAgree) {
   EXPECT_TRUE(warpgroups_agree(device, 256, 64, 130));
   EXPECT_FALSE(warpgroups_agree(device, 64, 64, 1));  // has no such kernel
   EXPECT_FALSE(warpgroups_agree(device, 128, 96, 1));
+  EXPECT_TRUE(norm_gelu_agrees(device, 512, 320, 130));
+  EXPECT_FALSE(norm_gelu_agrees(device, 256, 64, 1));
 }
 
 std::string test_name(const testing::TestParamInfo<PassCase>& info) {

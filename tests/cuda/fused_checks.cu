@@ -18,6 +18,8 @@ class FusedChecks : CheckList<bf16> {
     feed_forward(200, 128, 320, true, true);
     feed_forward(150, 256, 256, true, true);
     feed_forward(33, 256, 64, false, true);
+    norm_gelu(200, 512, 320);
+    norm_gelu(1, 512, 64);
     feed_forward(33, 128, 96, false);
     for (const int d : {64, 128, 256}) {
       feed_forward(1, d, 32, d == 64);
@@ -101,6 +103,33 @@ class FusedChecks : CheckList<bf16> {
       check(which, y, expected, kStored);
       rows_alone(which, n, columns, x, d, y, run);
     }
+  }
+
+  void norm_gelu(int n, int d, int columns) {
+    if (!takes_norm_gelu(device_, d, columns)) return;
+    const std::string name = "norm, product and gelu of " + std::to_string(n) + " rows, " +
+                             std::to_string(d) + " to " + std::to_string(columns) +
+                             ", by warpgroups";
+    const Values x = random_values(std::int64_t{n} * d, 41, 2), gain = random_values(d, 42),
+                 w = random_values(std::int64_t{columns} * d, 43, 4 / std::sqrt(d)),
+                 b = random_values(columns, 44);
+    const auto X = operand(x), W = operand(w), B = operand(b);
+    const auto G = wide(gain);
+    const auto run = [&](const Array<bf16>& from, std::int64_t first, std::int64_t rows) {
+      auto Y = room<bf16>(device_, rows * columns);
+      cuda::norm_gelu(device_, rows, {d, columns, 1e-5f, G.data(), W.data(), B.data()},
+                      from.data() + first * d, Y.data());
+      return get(device_, Y);
+    };
+    Values normed(x.size()),
+        expected(static_cast<std::size_t>(n) * static_cast<std::size_t>(columns));
+    ref_->norm(0, n, d, 1e-5, x.data(), gain.data(), normed.data());
+    ref_->linear(0, *linear(d, columns, w, b), n, rounded(normed).data(), expected.data(),
+                 Backend<double>::Then::kStore);
+    ref_->gelu(0, std::int64_t{n} * columns, expected.data(), expected.data());
+    const Values y = run(X, 0, n);
+    check(name, y, expected, kStored);
+    rows_alone(name, n, columns, x, d, y, run);
   }
 
   void feed_forward(int n, int d, int ff, bool output, bool warpgroups = false) {

@@ -62,6 +62,7 @@ std::vector<PassCase> fused_cases() {
        {true, false}},
       {"fused, 128 columns", config_of(128, 16, 192, 2, 4, 1), {33, 40}, {0, 1}, {false, true}},
       {"fused, 256 columns", config_of(256, 32, 64, 1, 2, 1), {5, 25}, {0, 1}, {true, true}},
+      {"fused, 512 columns", config_of(512, 64, 64, 1, 2, 1), {3, 14}, {0, 1}, {false, true}},
   };
 }
 

@@ -243,17 +243,16 @@ void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double un
         const Fused fused = std::strstr(pass, "wgmma")   ? Fused::kWarpgroups
                             : std::strstr(pass, "fused") ? Fused::kWarps
                                                          : Fused::kNone;
-        if (fused != Fused::kNone && !fuses_layers(preset.config.dim, preset.config.ff_dim)) {
-          continue;
-        }
+        const int dim = preset.config.dim, ff = preset.config.ff_dim;
+        if (fused == Fused::kWarps && !fuses_layers(dim, ff)) continue;
         if (seconds() > until) {
           std::printf("(no time is left for %s)\n", preset.name);
           return;
         }
         try {
           CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows, fused));
-          if (fused == Fused::kWarpgroups &&
-              !takes_warpgroups(sweeps.device(), preset.config.dim, preset.config.ff_dim)) {
+          if (fused == Fused::kWarpgroups && !takes_warpgroups(sweeps.device(), dim, ff) &&
+              !takes_norm_gelu(sweeps.device(), dim, ff)) {
             continue;
           }
           sweeps.load(parameters.data());
@@ -364,6 +363,9 @@ int run(int argc, char** argv) {
       expect(
           warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
           "feed-forward by warpgroups and by single warps agree, five runs bit-equal");
+      expect(
+          norm_gelu_agrees(device, 512, 512, 20000),
+          "norm, product and gelu by warpgroups: rows bit-equal wherever they lie, in four runs");
     }
     try {
       beyond_2_31(*host);
