@@ -2,13 +2,16 @@
 # Everything that must hold before a commit is good.
 #
 #   bash tests/run.sh                  all stages
-#   bash tests/run.sh quick            all but workflows, packaging, tidy, fuzz and the sanitizers
-#   bash tests/run.sh STAGE...         some of: build unit cli checks man workflows packaging tidy
+#   bash tests/run.sh quick            all but gpu, workflows, packaging, tidy, fuzz and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli gpu checks man workflows packaging tidy
 #                                      fuzz asan tsan
 #
 # build   the ci preset: what is installed (-O3, no assertions), with its tests; warnings are errors
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
+# gpu     where there is an NVIDIA GPU and nvcc: the preset cuda and tests/gpu/run.sh with its m5, every
+#         kernel and whole passes (tests/perf/gpu.sh --checks), the same under compute-sanitizer if that is
+#         installed. Elsewhere one line says that it is skipped, and why; M5_REQUIRE_CUDA=1 makes that a failure
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
 # workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules
@@ -36,7 +39,7 @@ export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
 # Builds of one checkout in several folders share their objects.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-all_stages=(build unit cli checks man workflows packaging tidy fuzz asan tsan)
+all_stages=(build unit cli gpu checks man workflows packaging tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
 stages=("$@")
 [ $# = 0 ] && stages=("${all_stages[@]}")
@@ -118,6 +121,70 @@ run_scripts() {
 }
 
 stage_cli() { run_scripts cli; }
+
+# without_gpu REASON: the stage gpu, skipped, or failed where a GPU is required.
+without_gpu() {
+  local required=0 line="skipped: $1; M5_REQUIRE_CUDA=1 makes this a failure"
+  if [ "${M5_REQUIRE_CUDA:-0}" = 1 ]; then required=1 line="failed: M5_REQUIRE_CUDA=1, but $1"; fi
+  echo "gpu: $line"
+  record gpu 0 $required "$SECONDS" "$line"
+}
+
+# gpu_part NAME COMMAND...: one more test of the stage gpu, for an hour at most; its log is $logs/gpu-NAME.log.
+gpu_part() {
+  local log=$logs/gpu-$1.log
+  if timeout 3600 "${@:2}" >"$log" 2>&1; then
+    gpu_passed=$((gpu_passed + 1))
+  else
+    gpu_failed=$((gpu_failed + 1))
+    echo "gpu: $1 failed:"
+    grep -E 'FAILED|=========|error' "$log" | head -n 40
+    tail -n 5 "$log"
+  fi
+}
+
+stage_gpu() {
+  local started=$SECONDS log=$logs/gpu.log gpu_passed=0 gpu_failed=0 counts capability tool note
+  # What shows a GPU before anything is built: NVIDIA's tool, its devices, or those of Windows' Linux.
+  if ! nvidia-smi -L 2>/dev/null | grep -q GPU && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null && [ ! -e /dev/dxg ]; then
+    without_gpu "no NVIDIA GPU (no nvidia-smi that lists one, no /dev/nvidia0)"
+    return
+  fi
+  local PATH=$PATH:/usr/local/cuda/bin
+  if ! command -v nvcc >/dev/null; then
+    without_gpu "no nvcc in the PATH or /usr/local/cuda/bin"
+    return
+  fi
+  if ! build_preset cuda; then
+    record gpu 0 1 "$started" "no build"
+    return
+  fi
+  M5_CUDA_LIBRARY=$PWD/build/cuda/lib/libm5_cuda.so bash tests/gpu/run.sh build/cuda/tools/m5 >"$log" 2>&1
+  if grep -q '^gpu: skipped: ' "$log"; then  # one that is too old
+    without_gpu "$(sed -n 's/^gpu: skipped: \(.*\); M5_REQUIRE_CUDA.*/\1/p' "$log")"
+    return
+  fi
+  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+  counts=${counts:-0 passed, 1 failed}
+  gpu_passed=${counts%% *} gpu_failed=$(sed -E 's/.*, ([0-9]+) failed/\1/' <<<"$counts")
+  [ "$gpu_failed" = 0 ] || grep -vE '^  ' "$log" | tail -n 60
+
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+  gpu_part checks env M5_GPU_ARCH="${M5_GPU_ARCH:-${capability:-90}}" bash tests/perf/gpu.sh build/gpu --checks
+  note=$log
+  if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck initcheck; do
+      # Races of cuBLAS are not ours. initcheck must see what its kernels write.
+      local options=(--tool "$tool" --error-exitcode 9)
+      [ "$tool" = racecheck ] && options+=(--kernel-name kns=m5)
+      gpu_part "$tool" compute-sanitizer "${options[@]}" build/gpu/gpu_check --few
+    done
+  else
+    note+=" (no compute-sanitizer: its tools did not run)"
+    echo "gpu: skip compute-sanitizer"
+  fi
+  record gpu "$gpu_passed" "$gpu_failed" "$started" "$note"
+}
 
 # Its packages are large, so only this stage asks for them.
 stage_workflows() {

@@ -4,6 +4,7 @@
 # is a PyTorch that finds the GPU, its times with the same model follow, plain and compiled, and how
 # many times as fast m5 is (gpu_pytorch.py). Ends with gpu_check's exit code.
 #   gpu.sh [BUILD_DIR] [option of gpu_check ...]      --chunk=ROWS --seconds=LIMIT --times --unmeasured
+#   --checks: without the times; --few: each kernel and each pass once, for compute-sanitizer
 # M5_GPU_ARCH: the architecture, 90 where it is not given.
 # PYTHON: the Python that has PyTorch, python3 where it is not given; PYTHON=false leaves PyTorch out.
 # M5_PYTORCH_SECONDS: the time for PyTorch, 90 where it is not given.

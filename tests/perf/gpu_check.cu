@@ -1,5 +1,6 @@
 // Checks and times of the CUDA device on a GPU; tests/perf/gpu.sh builds and runs it. Prints one
-// line for every check that fails, then tables. Ends with 1 where a check failed.
+// line for every check that fails, then tables. Ends with 1 where a check failed, with 6 where
+// there is no GPU.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -88,6 +89,7 @@ void passes(int runs) {
   }
   report("passes", all);
   double worst = 0;
+  if (runs == 0) return;
   for (const PassCase& c : pass_cases()) {
     for (const bool narrow : {false, true}) worst = std::max(worst, run_to_run(c, narrow, make, 3));
   }
@@ -342,15 +344,26 @@ void beyond_2_31(Backend<float>& host) {
 int run(int argc, char** argv) {
   std::int64_t chunk_rows = kChunkRows;
   double budget = 75;
-  bool only_times = false;
+  bool only_times = false, only_checks = false, few = false;
   for (int i = 1; i < argc; ++i) {
     if (!std::strncmp(argv[i], "--chunk=", 8)) chunk_rows = std::atoll(argv[i] + 8);
     if (!std::strncmp(argv[i], "--seconds=", 10)) budget = std::atof(argv[i] + 10);
     if (!std::strcmp(argv[i], "--times")) only_times = true;
+    if (!std::strcmp(argv[i], "--checks")) only_checks = true;
+    if (!std::strcmp(argv[i], "--few")) few = true;
     if (!std::strcmp(argv[i], "--unmeasured")) measured_products = false;
   }
   const auto host = make_ref_backend<float>();
   Device device(0);
+  const auto finished = [] {
+    std::printf("%s, %.1f s\n", failures == 0 ? "all checks passed" : "CHECKS FAILED", seconds());
+    return failures > 0;
+  };
+  if (few) {  // each kernel and each pass once: under compute-sanitizer
+    report("kernels", kernel_checks(device));
+    passes(0);
+    return finished();
+  }
   const double rate = cublas_rate(device), copy = copy_rate(device);
   std::printf(
       "%s: cuBLAS bf16 8192^3 %.0f TFLOP/s, copy %.2f TB/s, chunks of %lld rows  [%.1f s]\n",
@@ -373,6 +386,7 @@ int run(int argc, char** argv) {
       expect(false, std::string("beyond 2^31 elements: ") + e.what());
     }
   }
+  if (only_checks) return finished();
   try {
     fused_times(device, rate, copy, measured_products);
   } catch (const std::exception& e) {
@@ -384,8 +398,7 @@ int run(int argc, char** argv) {
     expect(false, std::string("times of the attention: ") + e.what());
   }
   times(rate, *host, chunk_rows, budget);
-  std::printf("%s, %.1f s\n", failures == 0 ? "all checks passed" : "CHECKS FAILED", seconds());
-  return failures > 0;
+  return finished();
 }
 
 }  // namespace
