@@ -62,7 +62,7 @@ using FinishRows = std::function<void(int worker, std::int64_t first, int n, T* 
 template <class T>
 using LossRows = std::function<void(int worker, std::int64_t first, int n, T* log_probs,
                                     T* d_logits, T* d_rest)>;
-// Rows of the batch, values [n][dim].
+// Rows of the batch, values [n][dim]: whole runs of kRunRows rows of their sequences.
 template <class T>
 using RowSink = std::function<void(std::int64_t first_row, int n, const T* values)>;
 

@@ -170,7 +170,7 @@ stage_gpu() {
   [ "$gpu_failed" = 0 ] || grep -vE '^  ' "$log" | tail -n 60
 
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
-  gpu_part checks env M5_GPU_ARCH="${M5_GPU_ARCH:-${capability:-90}}" bash tests/perf/gpu.sh build/gpu --checks
+  gpu_part checks env PYTHON=false M5_GPU_ARCH="${M5_GPU_ARCH:-${capability:-90}}" bash tests/perf/gpu.sh build/gpu --checks
   note=$log
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck; do

@@ -293,9 +293,14 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
       if (transfer) continue;
       transfer = std::make_unique<HiddenTransfer<E>>(device_, s_.hidden_rows() * dim());
     }
+    const std::vector<Piece>& pieces = batch_.all.cut.pieces;
     std::vector<Chunk> parts;
-    for (std::int64_t row = 0; row < batch_.rows; row += s_.hidden_rows()) {
-      parts.push_back({row, std::min(s_.hidden_rows(), batch_.rows - row), 0, 0, 0, 0});
+    for (std::size_t p = 0; p < pieces.size(); ++p) {
+      if (parts.empty() || parts.back().rows + pieces[p].rows > s_.hidden_rows()) {
+        parts.push_back({pieces[p].row, 0, static_cast<std::int64_t>(p), 0, 0, 0});
+      }
+      parts.back().rows += pieces[p].rows;
+      ++parts.back().pieces;
     }
     std::vector<std::vector<float>> values(static_cast<std::size_t>(s_.setup_.host->workers()));
     in_turns(
@@ -311,13 +316,14 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
                                   static_cast<std::size_t>(part.rows * dim()) * sizeof(E));
         },
         [&](const Chunk& part, HiddenTransfer<E>& transfer) {
-          for_blocks(part.rows, [&](int worker, std::int64_t row, int n) {
+          s_.setup_.host->for_tiles(part.pieces, [&](int worker, std::int64_t p) {
+            const Piece& piece = pieces[static_cast<std::size_t>(part.first_piece + p)];
             std::vector<float>& wide = values[static_cast<std::size_t>(worker)];
-            wide.resize(static_cast<std::size_t>(kBlockRows * dim()));
-            const E* first = transfer.x.data() + row * dim();
-            std::transform(first, first + std::int64_t{n} * dim(), wide.begin(),
+            wide.resize(static_cast<std::size_t>(kPieceRows * dim()));
+            const E* first = transfer.x.data() + (piece.row - part.row) * dim();
+            std::transform(first, first + std::int64_t{piece.rows} * dim(), wide.begin(),
                            [](E v) { return to_float(v); });
-            sink(part.row + row, n, wide.data());
+            sink(piece.row, piece.rows, wide.data());
           });
         });
   } catch (...) {

@@ -99,6 +99,20 @@ void set(Encoder<T>& encoder, const std::vector<float>& values) {
   encoder.set_parameters(parameters.data());
 }
 
+// Whether rows [first, first + n) are whole runs of their sequences, as a RowSink is to get them.
+bool whole_runs(std::span<const TokenView> batch, std::int64_t first, int n) {
+  std::int64_t begin = 0;
+  const auto at_run = [&](std::int64_t row, std::int64_t length) {
+    const std::int64_t position = row - begin;
+    return position <= 0 || position >= length || position % kRunRows == 0;
+  };
+  for (const TokenView& sequence : batch) {
+    if (!at_run(first, sequence.length) || !at_run(first + n, sequence.length)) return false;
+    begin += sequence.length;
+  }
+  return true;
+}
+
 struct Results {
   std::vector<double> log_probs, hidden, gradient;
 };
@@ -123,7 +137,9 @@ class Encoders {
     r.log_probs.assign(p.begin(), p.end());
     r.hidden.resize(static_cast<std::size_t>(c.rows * c.config.dim));
     inference_.hidden(c.batch, c.config.layers, [&](std::int64_t first, int n, const T* values) {
-      std::copy_n(values, std::int64_t{n} * c.config.dim, r.hidden.begin() + first * c.config.dim);
+      double* rows = r.hidden.data() + first * c.config.dim;
+      std::copy_n(values, std::int64_t{n} * c.config.dim, rows);
+      if (!whole_runs(c.batch, first, n)) *rows = std::nan("");  // no check accepts it
     });
     r.gradient.assign(c.values.size(), 0.25);  // it is added to
     training_.loss_and_gradient(c.batch, c.objective, 0.5, r.gradient.data());
