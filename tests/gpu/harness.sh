@@ -6,6 +6,10 @@
 #   DEVICE       what is tested; DIVISOR: by how much less of it
 . "$(dirname "${BASH_SOURCE[0]}")/../cli/harness.sh"
 export M5_CUDA_LIBRARY=$GPU_LIBRARY
+# What is tested as bf16: ref has none, so that it is compared in fp32 once more.
+# shellcheck disable=SC2034
+BF16=bf16
+[ "$DEVICE" != ref ] || BF16=fp32
 
 # scaled NUMBER [LEAST]: divided by DIVISOR.
 scaled() {

@@ -42,7 +42,7 @@ equal "lambda: every base" "$(grep -vc '^#' gpu)" $(($(scaled 48502) + 1))
 mv cpu lambda.cpu
 mv cpu.json lambda.json
 check "the output names the device" grep -q "^#settings: .* device=${DEVICE%:*} " gpu
-scores gpu --device "$DEVICE" --precision bf16 lambda.fa
+scores gpu --device "$DEVICE" --precision "$BF16" lambda.fa
 close "lambda in bf16, probabilities" 3 gpu lambda.cpu "${bf16[@]}"
 close "lambda in bf16, bits of all" 0 <(mean_bits gpu.json) <(mean_bits lambda.json) $bf16_bits $bf16_bits
 # That these comparisons see what differs.
@@ -97,7 +97,7 @@ done
 # --- runs ------------------------------------------------------------------------------------------------
 first "$SOURCE/share/examples/lambda.fa.gz" "$(scaled 20000)" >part.fa
 runs=$(scaled 20 3)
-for precision in fp32 bf16; do
+for precision in fp32 "$BF16"; do
   for run in $(seq "$runs"); do
     "$M5" score --device "$DEVICE" --precision $precision --no-header --digits 9 -@ $((run % 3 + 1)) part.fa 2>/dev/null |
       sha256sum
@@ -116,7 +116,7 @@ for options in "edges.fa" "--layer 1 --pool max part.fa" "--per window --window 
   ok "embed $options, cpu" embed --device cpu --no-header $options && cp .out cpu
   close "embed $options" 7 gpu cpu "${vectors[@]}" relative
 done
-ok "embed in bf16" embed --device "$DEVICE" --precision bf16 --no-header edges.fa && cp .out gpu
+ok "embed in bf16" embed --device "$DEVICE" --precision "$BF16" --no-header edges.fa && cp .out gpu
 ok "embed, cpu" embed --device cpu --no-header edges.fa
 close "embed in bf16" 7 gpu .out "${bf16_vectors[@]}" relative
 ok "embed, another layer" embed --device cpu --layer 1 --no-header edges.fa

@@ -19,7 +19,7 @@ shape=("${data[@]}" --segment-length "256,$long" --batch-tokens "512,$((2 * long
 columns() { tail -n +2 "$1" | cut -f 1,5-7,11-13; }
 untimed() { sed 's/\t[^\t]*$//' "$1"; }  # the last column is the speed
 
-for run in "fp32 adamw 1e-3 1e-4" "bf16 adamw 0.03 3e-3" "fp32 muon 1e-3 1e-4" "bf16 muon 0.03 3e-3"; do
+for run in "fp32 adamw 1e-3 1e-4" "$BF16 adamw 0.03 3e-3" "fp32 muon 1e-3 1e-4" "$BF16 muon 0.03 3e-3"; do
   read -r precision optimizer most mean <<<"$run"
   name="$precision, $optimizer"
   short=(train "${shape[@]}" --steps "$(scaled 40 6)" --warmup 4 --optimizer "$optimizer" --ema 0.9
@@ -39,7 +39,7 @@ ok "another seed" "${short[@]}" --device cpu --seed 2 --log seed.log -o seed.mod
 far "another seed: losses" 1 <(columns seed.log) <(columns cpu.log) 0.03 3e-3
 
 # --- interrupted and resumed -------------------------------------------------------------------------------
-for run in "fp32 adamw" "bf16 muon"; do
+for run in "fp32 adamw" "$BF16 muon"; do
   read -r precision optimizer <<<"$run"
   name="$precision, $optimizer"
   rm -f ./*.model*
