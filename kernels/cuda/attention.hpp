@@ -23,7 +23,7 @@ struct AttentionSize {
   int heads = 0, value_dim = 0, order = 0, features = 0;
   float bound = 0;
   bool tensor_cores = false;  // products of bf16 in the attention; only where they can()
-  bool can_use_tensor_cores() const { return order <= 4 && value_dim == kValues; }
+  bool can_use_tensor_cores() const { return order <= 6 && value_dim == kValues; }
   int terms() const;  // of a column of the state: features, or slots
   int batches() const { return (value_dim + kValues - 1) / kValues; }
   int slices() const { return heads / kHeads * batches(); }

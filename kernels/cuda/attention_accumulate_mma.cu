@@ -78,7 +78,7 @@ struct Incoming {
 
 // grid: heads_and_pieces.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2)
+M5_KERNEL M5_BOUNDS(kThreads, kBlocks<P>)
     accumulate_mma_kernel(const Piece* pieces, std::int64_t first_row, Operands o, float* partial) {
   Tile* tiles = shared_memory<Tile>();
   const Piece& piece = pieces[blockIdx.y];

@@ -99,7 +99,7 @@ struct IncomingQuery {
 
 // grids: heads_and_pieces.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2)
+M5_KERNEL M5_BOUNDS(kThreads, kBlocks<P>)
     query_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                               const bf16* queries, const float* states, const bf16* o,
                               const float* weight_sum, const bf16* d_o, bf16* dq, bf16* du) {
@@ -178,7 +178,7 @@ M5_KERNEL M5_BOUNDS(kThreads, 2)
 
 // --- dv = phi(k) dS, dk by way of dm = [v, 1] dS^T; dv comes in the place of v.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2)
+M5_KERNEL M5_BOUNDS(kThreads, kBlocks<P>)
     accumulate_backward_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size,
                                    const bf16* kv, const float* d_states, bf16* d_kv) {
   constexpr int kSteps = (kPairs<P> + 1) / 2;

@@ -1,7 +1,7 @@
 // What the kernels of the attention on tensor cores share: products of bf16 with fp32 sums, for
-// precision bf16, orders 2 and 4 and 8 values a head. A block has 8 heads, a warp one of them, 16
-// rows at a time; monomials are made in registers (orbits.hpp). Rows pass through shared memory by
-// tiles, two of each: while one is computed with, the next one is on its way.
+// precision bf16, orders 2, 4 and 6 and 8 values a head. A block has 8 heads, a warp one of them,
+// 16 rows at a time; monomials are made in registers (orbits.hpp). Rows pass through shared memory
+// by tiles, two of each: while one is computed with, the next one is on its way.
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
@@ -26,6 +26,9 @@ void accumulate_backward_mma(Device& device, const AttentionSize& size, const Pi
 namespace tensor {
 
 inline constexpr int kThreads = kHeads * kWarp;
+// Of a multiprocessor: what the registers of an order leave.
+template <int P>
+inline constexpr int kBlocks = P <= 4 ? 2 : 1;
 
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int head() { return static_cast<int>(threadIdx.x) / kWarp; }
@@ -47,7 +50,8 @@ inline Sizes sizes(const AttentionSize& s) {
 template <class Launch>
 void by_order(int order, Launch launch) {
   if (order == 2) return launch(std::integral_constant<int, 2>());
-  launch(std::integral_constant<int, 4>());
+  if (order == 4) return launch(std::integral_constant<int, 4>());
+  launch(std::integral_constant<int, 6>());
 }
 
 // A key or query on its way: 4 bf16.

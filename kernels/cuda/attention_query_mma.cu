@@ -59,7 +59,7 @@ M5_DEVICE void store_outputs(const Tile& tile, int heads, int row, int rows, bf1
 
 // grid: heads_and_pieces.
 template <int P>
-M5_KERNEL M5_BOUNDS(kThreads, 2)
+M5_KERNEL M5_BOUNDS(kThreads, kBlocks<P>)
     query_mma_kernel(const Piece* pieces, std::int64_t first_row, Sizes size, const bf16* queries,
                      const float* states, bf16* o, float* weight_sum) {
   constexpr int kSteps = (kPairs<P> + 1) / 2;

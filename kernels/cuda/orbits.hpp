@@ -1,7 +1,8 @@
 // The features as the tensor-core kernels make them. The four lanes of a quad run the same code on
 // the four rotations of a vector: lane q sees z_q, z_(q+1), z_(q+2), z_(q+3). One representative of
 // each orbit of monomials under rotation is enough: its value in lane q is that of the monomial
-// whose exponents are moved by q. For P = 4 these are 20 representatives for 70 features.
+// whose exponents are moved by q. For P = 4 these are 20 representatives for 70 features, for P = 6
+// 56 for 210.
 //
 // Representatives come in pairs, so chosen that a pair is the product of two others: two bf16 in a
 // register, of one row (feature_pairs), or of two rows of which a lane wants one of the pair
@@ -27,6 +28,17 @@ template <>
 struct Orbits<4> {
   Node node[20] = {{},     {0, 0}, {1, 0}, {1, 1}, {1, 2}, {4, 3}, {2, 0}, {2, 1}, {2, 2}, {2, 3},
                    {6, 0}, {6, 1}, {6, 2}, {6, 3}, {8, 2}, {9, 3}, {7, 2}, {7, 3}, {8, 3}, {5, 1}};
+};
+// From 20 on a pair is one before, each half times a variable.
+template <>
+struct Orbits<6> {
+  Node node[56] = {{},      {0, 0},  {1, 0},  {1, 1},  {1, 2},  {4, 3},  {2, 0},  {2, 1},
+                   {2, 2},  {2, 3},  {6, 0},  {6, 1},  {6, 2},  {6, 3},  {8, 2},  {9, 3},
+                   {7, 2},  {7, 3},  {8, 3},  {5, 1},  {16, 0}, {17, 1}, {10, 2}, {11, 0},
+                   {10, 0}, {11, 1}, {16, 2}, {17, 0}, {12, 2}, {13, 0}, {12, 3}, {13, 3},
+                   {16, 3}, {17, 3}, {20, 0}, {21, 1}, {24, 0}, {25, 1}, {32, 3}, {33, 3},
+                   {28, 2}, {29, 0}, {22, 2}, {23, 0}, {26, 3}, {27, 3}, {22, 3}, {23, 3},
+                   {28, 3}, {29, 3}, {20, 3}, {21, 3}, {22, 0}, {23, 1}, {20, 2}, {21, 0}};
 };
 template <int P>
 inline constexpr Orbits<P> kOrbits = {};
@@ -60,12 +72,13 @@ struct SlotFeatures {
 };
 template <int P>
 inline constexpr SlotFeatures<P> kSlotFeatures = {};
-static_assert(kSlotFeatures<2>.all && kSlotFeatures<4>.all);
+static_assert(kSlotFeatures<2>.all && kSlotFeatures<4>.all && kSlotFeatures<6>.all);
 
 // The same (host).
 inline std::span<const int> slot_features(int order) {
   if (order == 2) return kSlotFeatures<2>.of;
-  return kSlotFeatures<4>.of;
+  if (order == 4) return kSlotFeatures<4>.of;
+  return kSlotFeatures<6>.of;
 }
 
 // m[r] of a rotated vector.
@@ -94,6 +107,17 @@ M5_DEVICE void representatives_backward(const float (&z)[4], const float (&m)[kR
   }
 }
 
+// Pairs from j on, of a pair before and variables(one of its first half, one of its second).
+template <int P, int j, class Variables>
+M5_DEVICE void further_pairs(unsigned (&m)[kPairs<P>], Variables variables) {
+  if constexpr (j < kPairs<P>) {
+    constexpr Node first = kOrbits<P>.node[2 * j], second = kOrbits<P>.node[2 * j + 1];
+    static_assert(first.parent % 2 == 0 && second.parent == first.parent + 1);
+    m[j] = multiply_pairs(m[first.parent / 2], variables(first.variable, second.variable));
+    further_pairs<P, j + 1>(m, variables);
+  }
+}
+
 // Representatives 2 j, 2 j + 1 of one rotated vector, in bf16. z01: z0, z1; z23: z2, z3.
 template <int P>
 M5_DEVICE void feature_pairs(unsigned z01, unsigned z23, unsigned (&m)[kPairs<P>]) {
@@ -111,6 +135,10 @@ M5_DEVICE void feature_pairs(unsigned z01, unsigned z23, unsigned (&m)[kPairs<P>
     m[7] = multiply_pairs(z02_03, z02_03);               // z0^2 z2^2, z0^2 z3^2
     m[8] = multiply_pairs(seconds(m[1], m[1]), z02_03);  // z0^2 z1 z2, z0^2 z1 z3
     m[9] = multiply_pairs(seconds(m[2], m[2]), z01);     // z0^2 z2 z3, z0 z1 z2 z3
+    further_pairs<P, 10>(m, [&](int first, int second) {
+      const auto bytes = [](int v) { return static_cast<unsigned>(2 * v | (2 * v + 1) << 4); };
+      return select_bytes(z01, z23, bytes(first) | bytes(second) << 8);
+    });
   }
 }
 
@@ -133,6 +161,7 @@ M5_DEVICE void slot_pairs(const unsigned (&z)[4], bool odd, unsigned (&m)[kPairs
     m[7] = multiply_pairs(z02_03, z02_03);
     m[8] = multiply_pairs(multiply_pairs(z[0], z[1]), z02_03);
     m[9] = multiply_pairs(z023, z0_1);
+    further_pairs<P, 10>(m, [&](int first, int second) { return odd ? z[second] : z[first]; });
   }
 }
 

@@ -24,6 +24,7 @@ class AttentionChecks : CheckList<E> {
       attention(4, 16, 8, true);
       attention(2, 8, 8, true);
       attention(4, 24, 8, true);
+      attention(6, 16, 8, true);
     }
     attention(4, 16, 3);
     attention(4, 24, 8);

@@ -22,7 +22,7 @@ void attention_times(Device& device, double rate, double copy) {
   constexpr int kWindow = 15;
   constexpr float epsilon = 1e-5f;
   for (const int d : {128, 256, 512}) {
-    const ModelConfig config = config_of(d, d / 8, 4 * d, 1, 4, kWindow);
+    const ModelConfig config = config_of(d, d / 8, 4 * d, 1, d == 128 ? 4 : 6, kWindow);
     const AttentionSize size = attention_size(config, true);
     const auto tokens = random_tokens(n, 2);
     const std::vector<TokenView> views{{tokens.data(), n, true, 0}};

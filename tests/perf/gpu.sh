@@ -26,8 +26,7 @@ code=0
 python=${PYTHON:-python3}
 echo
 if "$python" -c 'import torch; assert torch.cuda.is_available()' >/dev/null 2>&1; then
-  # gpu_check's presets have attention of order 4, whatever those of share/presets have.
-  "$python" "$here/gpu_pytorch.py" --order 4 --seconds "${M5_PYTORCH_SECONDS:-90}" \
+  "$python" "$here/gpu_pytorch.py" --seconds "${M5_PYTORCH_SECONDS:-90}" \
     --gpu-check "$build/gpu_check.txt" ||
     echo "gpu_pytorch.py: exit code $?"
 else

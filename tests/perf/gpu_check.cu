@@ -113,10 +113,10 @@ struct Preset {
   const char* name;
   ModelConfig config;
 };
-std::vector<Preset> presets() {
+std::vector<Preset> presets() {  // widths and orders of share/presets
   return {{"nano", config_of(128, 16, 512, 4, 4, 15)},
-          {"small", config_of(256, 32, 1024, 8, 4, 15)},
-          {"base", config_of(512, 64, 2048, 12, 4, 15)}};
+          {"small", config_of(256, 32, 1024, 8, 6, 15)},
+          {"base", config_of(512, 64, 2048, 12, 6, 15)}};
 }
 
 CudaSetup setup_of(const ModelConfig& config, bool training, Backend<float>& host,
