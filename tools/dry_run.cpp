@@ -48,6 +48,9 @@ void DryRun::add(const InputBatch& batch, std::uint64_t memory, int passes) {
   rows_ += batch.rows;
   model_rows_ += batch.rows * passes;
   memory_ = std::max(memory_, memory);
+  device_memory_ = std::max(
+      device_memory_, session_.device_memory_needed(batch.rows, batch.contexts,
+                                                    static_cast<std::int64_t>(batch.views.size())));
   for (const TokenView& view : batch.views) {
     Kind& kind = kind_of(view);
     kind.rows += view.length;
@@ -93,8 +96,15 @@ void DryRun::print(const Pass& one_pass, const Pass& once) const {
   std::printf("rows\t%lld\n", static_cast<long long>(rows_));
   std::printf("rows_through_the_model\t%lld\n", static_cast<long long>(model_rows_));
   std::printf("memory_bytes\t%llu\n", static_cast<unsigned long long>(memory_));
+  const std::uint64_t device_available = session_.device_memory_available();
+  if (device_memory_ > 0) {
+    std::printf("device_memory_bytes\t%llu\n", static_cast<unsigned long long>(device_memory_));
+    std::printf("device_memory_available_bytes\t%llu\n",
+                static_cast<unsigned long long>(device_available));
+  }
   std::printf("memory_available_bytes\t%llu\n", static_cast<unsigned long long>(limit.bytes));
-  std::printf("memory_fits\t%s\n", fits(memory_, limit) ? "yes" : "no");
+  std::printf("memory_fits\t%s\n",
+              fits(memory_, limit) && device_memory_ <= device_available ? "yes" : "no");
   std::printf("expected_seconds\t%.1f\n", seconds);
 }
 

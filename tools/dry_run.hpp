@@ -50,8 +50,8 @@ class DryRun {
   const Session& session_;
   const std::int64_t sample_rows_, once_rows_;
   std::int64_t records_ = 0, rows_ = 0, model_rows_ = 0;
-  std::uint64_t memory_ = 0;   // the greatest of any batch
-  std::array<Kind, 2> kinds_;  // short, long
+  std::uint64_t memory_ = 0, device_memory_ = 0;  // the greatest of any batch
+  std::array<Kind, 2> kinds_;                     // short, long
 };
 
 }  // namespace m5

@@ -78,6 +78,10 @@ class M5_API Session {
   // contexts and sequences: 0 to 10^9; sequences 0: as many as contexts.
   std::uint64_t memory_needed(std::int64_t rows, std::int64_t contexts = 1,
                               std::int64_t sequences = 0) const;
+  // The same of a GPU's own memory, and what of it the session has or could take; 0 on a CPU.
+  std::uint64_t device_memory_needed(std::int64_t rows, std::int64_t contexts = 1,
+                                     std::int64_t sequences = 0) const;
+  std::uint64_t device_memory_available() const;
   // Floating-point operations of one forward pass, per row (the convention of `m5 bench speed`).
   double forward_flops_per_row() const;
 

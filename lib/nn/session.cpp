@@ -189,8 +189,10 @@ void Session::on_layer(const std::function<void(int done, int of)>& call) {
   impl_->encoder.on_layer(call);
 }
 
-std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
-                                     std::int64_t sequences) const {
+namespace {
+
+kernels::Bytes needed(const Encoder<float>& encoder, std::int64_t rows, std::int64_t contexts,
+                      std::int64_t sequences) {
   constexpr std::int64_t kMostContexts = 1'000'000'000;
   if (rows < 0 || rows > kMostRows || contexts < 0 || contexts > kMostContexts || sequences < 0 ||
       sequences > kMostContexts) {
@@ -198,10 +200,27 @@ std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
            " contexts and " + std::to_string(sequences) +
            " sequences: these are 0 to 10^12, and 0 to 10^9");
   }
-  const Encoder<float>& encoder = impl_->encoder;
-  const std::uint64_t ready = encoder.ready_memory().host;
-  if (rows == 0 && contexts == 0) return ready;
-  return ready + encoder.pass_memory(rows, contexts, std::max(sequences, contexts)).host;
+  kernels::Bytes sum = encoder.ready_memory();
+  if (rows == 0 && contexts == 0) return sum;
+  const kernels::Bytes pass = encoder.pass_memory(rows, contexts, std::max(sequences, contexts));
+  sum.host += pass.host;
+  sum.device += pass.device;
+  return sum;
+}
+
+}  // namespace
+
+std::uint64_t Session::memory_needed(std::int64_t rows, std::int64_t contexts,
+                                     std::int64_t sequences) const {
+  return needed(impl_->encoder, rows, contexts, sequences).host;
+}
+std::uint64_t Session::device_memory_needed(std::int64_t rows, std::int64_t contexts,
+                                            std::int64_t sequences) const {
+  return needed(impl_->encoder, rows, contexts, sequences).device;
+}
+std::uint64_t Session::device_memory_available() const {
+  const std::uint64_t ready = impl_->encoder.ready_memory().device;
+  return ready == 0 ? 0 : ready + impl_->encoder.sweeps().free_memory();
 }
 
 double Session::forward_flops_per_row() const { return forward_flops_per_nt(impl_->config); }

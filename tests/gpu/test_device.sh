@@ -12,6 +12,9 @@ for command in score embed; do
   ok "$command --dry-run" $command --device "$DEVICE" --dry-run a.fa
   check "$command --dry-run: the device ($(value device))" test "${DEVICE%:*}" = "$(value device | sed 's/[: ,].*//')"
   equal "$command --dry-run: it fits" "$(value memory_fits)" yes
+  [[ $DEVICE == cuda* ]] || continue
+  check "$command --dry-run: device_memory_bytes" number "$(value device_memory_bytes)" 1000000
+  check "$command --dry-run: that much is there" number "$(value device_memory_available_bytes)" "$(value device_memory_bytes)"
 done
 if [[ $DEVICE == cuda* ]]; then
   ok "bench speed" bench speed --device "$DEVICE" --lengths "$(scaled 200000 100)" --repeats 1 --json

@@ -305,6 +305,8 @@ TEST_F(Api, MemoryOfImpossibleSizes) {
     expect_misuse("memory_needed", [&] { session.memory_needed(1, n); });
     expect_misuse("memory_needed", [&] { session.memory_needed(1, 1, n); });
   }
+  EXPECT_EQ(session.device_memory_needed(1000), 0u);  // the CPU has none of its own
+  EXPECT_EQ(session.device_memory_available(), 0u);
   EXPECT_GT(session.memory_needed(1'000'000'000'000), session.memory_needed(0, 0));
 }
 
