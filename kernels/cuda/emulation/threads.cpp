@@ -247,10 +247,10 @@ float of_a(const Fiber* warp, int row, int k) {
 }
 // k of a column of B, in shared memory with the 128-byte swizzle.
 float of_b(const unsigned char* b, int column, int k) {
-  auto at = reinterpret_cast<std::uintptr_t>(b) + static_cast<std::uintptr_t>(column * 128 + k * 2);
-  at ^= at >> 3 & 0x70;
+  const unsigned char* const straight = b + column * 128 + k * 2;
+  const auto at = reinterpret_cast<std::uintptr_t>(straight), swizzled = at ^ (at >> 3 & 0x70);
   std::uint16_t bits;
-  std::memcpy(&bits, reinterpret_cast<const void*>(at), sizeof bits);
+  std::memcpy(&bits, straight + static_cast<std::ptrdiff_t>(swizzled - at), sizeof bits);
   return half(bits, 0);
 }
 
