@@ -102,7 +102,7 @@ bool norm_gelu_agrees(Device& device, int dim, int columns, std::int64_t rows) {
              bias = random_numbers(3, columns, 1);
   const auto X = on_device(device, x), W = on_device(device, weight), B = on_device(device, bias);
   const auto G = on_device(device, gain);
-  const NormGelu p{dim, columns, 1e-5f, G.data(), W.data(), B.data()};
+  const NormGelu p{columns, 1e-5f, G.data(), W.data(), B.data()};
   Array<bf16> out(device, rows * columns, kWhat);
   for (int run = 0; run < 4; ++run) {
     device.fill(out.data(), 0xff, out.bytes());

@@ -110,11 +110,7 @@ void CudaPass<E>::up(int layer, std::int64_t n, const E* x) {
   const int ff = s_.config().ff_dim;
   if constexpr (std::is_same_v<E, bf16>) {
     if (s_.setup_.fused == Fused::kWarpgroups && takes_norm_gelu(device_, dim(), ff)) {
-      const NormGelu p{dim(),
-                       ff,
-                       s_.epsilon(),
-                       s_.parameter(at.ff_norm),
-                       s_.operand(at.up_weight),
+      const NormGelu p{ff, s_.epsilon(), s_.parameter(at.ff_norm), s_.operand(at.up_weight),
                        s_.operand(at.up_bias)};
       return norm_gelu(device_, n, p, x, w_.up.data());
     }

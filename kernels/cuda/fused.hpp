@@ -58,7 +58,7 @@ bool warpgroups_agree(Device& device, int dim, int ff, std::int64_t rows);
 
 // A norm, the product behind it and gelu, by the products of warpgroups.
 struct NormGelu {
-  int dim = 0, columns = 0;
+  int columns = 0;
   float epsilon = 0;
   const float* gain = nullptr;   // [d]
   const bf16* weight = nullptr;  // W [columns][d]
@@ -67,6 +67,7 @@ struct NormGelu {
 // Whether there is such a kernel of these widths for this GPU: 512, and a multiple of 64.
 bool takes_norm_gelu(const Device& device, int dim, int columns);
 // out[n][columns] = gelu(W norm(x) + b)
+// d is 512.
 void norm_gelu(Device& device, std::int64_t n, const NormGelu& p, const bf16* x, bf16* out);
 // Whether it gives what the formula does, for each row the same bits wherever it lies, each time;
 // false where there is none.

@@ -109,7 +109,6 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
       device_(setup.device_index),
       attention_(attention_size(setup.config, std::is_same_v<E, bf16>)),
       regions_(regions_of(table(), setup.config, attention_.tensor_cores)) {
-  setup_.fused = chosen(device_, setup);
   if (setup.chunk_rows < kPieceRows || setup.chunk_rows % kPieceRows != 0) {
     throw Error(ErrorKind::kUsage, "device cuda: the rows of a chunk must be a multiple of " +
                                        std::to_string(kPieceRows));
@@ -120,6 +119,7 @@ CudaSweeps<E>::CudaSweeps(const CudaSetup& setup)
                                           " bytes of shared memory, " + device_.name() + " has " +
                                           std::to_string(device_.shared_bytes()));
   }
+  setup_.fused = chosen(device_, setup);  // runs kernels: behind what is refused without
 }
 
 template <class E>

@@ -117,7 +117,7 @@ class FusedChecks : CheckList<bf16> {
     const auto G = wide(gain);
     const auto run = [&](const Array<bf16>& from, std::int64_t first, std::int64_t rows) {
       auto Y = room<bf16>(device_, rows * columns);
-      cuda::norm_gelu(device_, rows, {d, columns, 1e-5f, G.data(), W.data(), B.data()},
+      cuda::norm_gelu(device_, rows, {columns, 1e-5f, G.data(), W.data(), B.data()},
                       from.data() + first * d, Y.data());
       return get(device_, Y);
     };

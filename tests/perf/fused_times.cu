@@ -96,8 +96,7 @@ void fused_times(Device& device, double rate, double copy, bool measured_product
         products.forward_gelu<bf16>(n, d, ff, h.data(), w.data(), bias.data(), nullptr, z.data());
       },
       [&] {
-        norm_gelu(device, n, {d, ff, epsilon, gain.data(), w.data(), bias.data()}, x.data(),
-                  z.data());
+        norm_gelu(device, n, {ff, epsilon, gain.data(), w.data(), bias.data()}, x.data(), z.data());
       });
 }
 
