@@ -59,9 +59,11 @@ SpareMemory::SpareMemory(std::size_t bytes) {
   std::free(spare);
 }
 
-memory::desc desc_of(Role role, int rows, int columns) {
+memory::desc desc_of(Role role, int rows, int columns, int stride) {
   const Dims dims = {rows, columns};
   switch (role) {
+    case Role::kWide:
+      return {dims, Type::f32, Dims{stride == 0 ? columns : stride, 1}};
     case Role::kNarrow:
     case Role::kOther:
       return {dims, Type::bf16, Tag::ab};
@@ -74,24 +76,25 @@ memory::desc desc_of(Role role, int rows, int columns) {
   }
 }
 
-memory operand(Role role, int rows, int columns, const void* data) {
+memory operand(Role role, int rows, int columns, const void* data, int stride) {
   struct Known {
     Role role;
-    int rows, columns;
+    int rows, columns, stride;
     memory object;
   };
   constexpr std::size_t kMost = 512;  // of all models that the thread has seen
   thread_local std::vector<Known> known;
   void* const handle = const_cast<void*>(data);
   for (const Known& k : known) {
-    if (k.role != role || k.rows != rows || k.columns != columns) continue;
+    if (k.role != role || k.rows != rows || k.columns != columns || k.stride != stride) continue;
     k.object.set_data_handle(handle);
     return k.object;
   }
   if (known.size() == kMost) known.clear();
   const SpareMemory spare;
   return known
-      .emplace_back(Known{role, rows, columns, {desc_of(role, rows, columns), engine(), handle}})
+      .emplace_back(Known{
+          role, rows, columns, stride, {desc_of(role, rows, columns, stride), engine(), handle}})
       .object;
 }
 

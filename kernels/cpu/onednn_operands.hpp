@@ -38,11 +38,12 @@ enum class Role : std::uint8_t {
   kScratch      // bytes: one row
 };
 
-dnnl::memory::desc desc_of(Role role, int rows, int columns);
+// stride: of rows, 0 where they follow each other; of kWide alone.
+dnnl::memory::desc desc_of(Role role, int rows, int columns, int stride = 0);
 
 // An operand of the next product of this thread: one object of oneDNN for each role and shape,
 // given new data each time.
-dnnl::memory operand(Role role, int rows, int columns, const void* data);
+dnnl::memory operand(Role role, int rows, int columns, const void* data, int stride = 0);
 dnnl::memory scratchpad(int slot, std::size_t bytes);
 
 }  // namespace m5::kernels::onednn

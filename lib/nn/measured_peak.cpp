@@ -46,7 +46,8 @@ class Product {
   }
 
   void run() {
-    const HoldSignals hold;  // the gemm kernels have no stack pointer (kernels/cpu/onednn.cpp)
+    const HoldSignals
+        hold;  // the gemm kernels have no stack pointer (kernels/cpu/onednn_matmul.hpp)
     matmul_.execute(stream_, arguments_);
     stream_.wait();
   }

@@ -39,10 +39,12 @@ class Products : public testing::Test {
 };
 
 // The first rows of a product are the same to the bit however many follow. Of the shapes of the
-// preset `base`, the widest, and of one of its sums of 2,048 products.
+// preset `base`, and of sums whose parts AMX would add in an order that depends on the rows.
 TEST_F(Products, DoNotDependOnTheNumberOfRows) {
   constexpr int kMostRows = 704, kRows = 64;
-  for (const auto& [in, out] : {std::pair{512, 2048}, std::pair{2048, 512}, std::pair{512, 512}}) {
+  for (const auto& [in, out] :
+       {std::pair{512, 2048}, std::pair{2048, 512}, std::pair{512, 512}, std::pair{1024, 512},
+        std::pair{1536, 1024}, std::pair{2048, 128}, std::pair{3072, 64}}) {
     const auto x = some_values(static_cast<std::size_t>(kMostRows) * in);
     const auto weight = some_values(static_cast<std::size_t>(in) * out);
     for (const bool bf16 : {false, true}) {

@@ -1,6 +1,6 @@
 // A signal handler may run at any moment of a matrix product. oneDNN's generated gemm kernels keep
-// no valid stack pointer (kernels/cpu/onednn.cpp), so the frame of a handler would land on the
-// heap.
+// no valid stack pointer (kernels/cpu/onednn_matmul.hpp), so the frame of a handler would land on
+// the heap.
 #include <gtest/gtest.h>
 #include <sys/time.h>
 
