@@ -31,6 +31,10 @@ class AttentionChecks : CheckList<E> {
     attention(2, 8, 11);
     attention(4, 8, 20);
     if (!kNarrow) reduction();
+    alike(4, false);
+    if (kNarrow) {
+      for (const int order : {2, 4, 6}) alike(order, true);
+    }
   }
 
  private:
@@ -70,6 +74,50 @@ class AttentionChecks : CheckList<E> {
       expected[i] *= weights[i / (kColumns * kHeads) % weights.size()];
     }
     check("states of 150 pieces", get(device_, scaled), expected, 1e-7);
+  }
+
+  // --- the state of rows that are all alike, where all roundings go the same way: of each number
+  // so many times that of one row
+  void alike(int order, bool tensor_cores) {
+    AttentionSize size;
+    size.heads = kHeads;
+    size.value_dim = kValues;
+    size.order = order;
+    size.features = static_cast<int>(monomials(order).size());
+    size.bound = 2;
+    size.tensor_cores = tensor_cores;
+    constexpr std::int64_t kAlike = 1200, kKeys = 4 * kHeads, kStride = kKeys + kValues * kHeads;
+    const std::vector<Token> tokens(kAlike, kTokenA);
+    const std::vector<TokenView> views{{tokens.data(), kAlike, false, 0},
+                                       {tokens.data(), 1, false, 1}};
+    const Batch batch(device_, views, 0, 2 * kPieceRows);  // two chunks
+    const Values row = random_values(kStride, 51, 2);
+    Values kv;
+    for (std::int64_t i = 0; i < kAlike + 1; ++i) kv.insert(kv.end(), row.begin(), row.end());
+    const auto KV = operand(kv);
+    const std::vector<double> weights = state_weights(size, minimax_exp(order, 2));
+    const auto W = put_typed(device_, weights);
+    auto partial = room<float>(device_, most_pieces(2 * kPieceRows) * size.state()),
+         S = room<float>(device_, 2 * size.state());
+    Array<double> total(device_, 2 * size.state(), "a check");
+    for (const Chunk& c : batch.all.cut.chunks) {
+      const E* const k = KV.data() + c.row * kStride;
+      accumulate(device_, size, Pieces{batch.all.pieces(c), c.pieces, c.row}, k, kStride, k + kKeys,
+                 kStride, true, partial.data());
+      reduce_states(device_, size, batch.all.spans(c), c.spans, partial.data(), W.data(),
+                    total.data(), S.data());
+    }
+    const Values states = get(device_, S);
+    const auto half = static_cast<std::size_t>(size.state());
+    Values times(half, kAlike);
+    for (std::size_t i = 0; i < half; ++i) {
+      if (states[i] != 0 || states[half + i] != 0) times[i] = states[i] / states[half + i];
+    }
+    // A sum of 128 rounds by up to 2^-24 of itself each time. Tensor cores may drop what is below
+    // the last bit of a sum of 512, 2^-23 of it, which grows from 0 to that.
+    check("accumulate of rows alike, order " + std::to_string(order) +
+              (tensor_cores ? " on tensor cores" : ""),
+          times, Values(half, kAlike), (tensor_cores ? 512 : 130) * 0x1p-24);
   }
 
   // --- attention: three contexts, one of two sequences, pieces of several lengths

@@ -45,12 +45,18 @@ std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
 
 class CudaPasses : public testing::TestWithParam<PassCase> {};
 
-TEST_P(CudaPasses, AreThoseOfRef) {
-  for (const bool narrow : {false, true}) expect_all(pass_checks(GetParam(), narrow, make));
-}
+TEST_P(CudaPasses, AreThoseOfRef) { expect_all(pass_checks(GetParam(), {false, true}, make)); }
 
 TEST_P(CudaPasses, DoNotDependOnChunksAndCompany) {
   EXPECT_EQ(company(GetParam(), false, make), 0);
+}
+
+class CudaLongPasses : public testing::TestWithParam<PassCase> {};
+
+TEST_P(CudaLongPasses, AreThoseOfRef) { expect_all(pass_checks(GetParam(), {false, true}, make)); }
+
+TEST(CudaPolyA, RowsAreThoseOfAShortOne) {
+  for (const bool narrow : {false, true}) expect_all(poly_a_checks(1500, narrow, make));
 }
 
 class CudaFusedPasses : public testing::TestWithParam<PassCase> {};
@@ -60,11 +66,11 @@ TEST_P(CudaFusedPasses, AreThoseOfRef) {
   const Device device(0);
   const int dim = config.dim, ff = config.ff_dim;
   if (fuses_layers(dim, ff)) {
-    expect_all(pass_checks(GetParam(), true, make_fused<Fused::kWarps>));
+    expect_all(pass_checks(GetParam(), {true}, make_fused<Fused::kWarps>));
     EXPECT_EQ(company(GetParam(), true, make_fused<Fused::kWarps>), 0);
   }
   if (takes_warpgroups(device, dim, ff) || takes_norm_gelu(device, dim, ff)) {
-    expect_all(pass_checks(GetParam(), true, make_fused<Fused::kWarpgroups>));
+    expect_all(pass_checks(GetParam(), {true}, make_fused<Fused::kWarpgroups>));
     EXPECT_EQ(company(GetParam(), true, make_fused<Fused::kWarpgroups>), 0);
   }
 }
@@ -87,6 +93,7 @@ std::string test_name(const testing::TestParamInfo<PassCase>& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaPasses, testing::ValuesIn(pass_cases()), test_name);
+INSTANTIATE_TEST_SUITE_P(Cases, CudaLongPasses, testing::ValuesIn(long_cases(1500)), test_name);
 INSTANTIATE_TEST_SUITE_P(Cases, CudaFusedPasses, testing::ValuesIn(fused_cases()), test_name);
 
 // What a call back throws ends the pass alone, whatever was on its way then.

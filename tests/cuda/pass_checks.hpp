@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -21,12 +22,20 @@ struct PassCase {
   std::vector<std::int64_t> lengths, contexts;
   std::vector<bool> circular;
   std::int64_t chunk_rows = 512;
+  bool poly_a = false;  // else random
 };
 
 std::vector<PassCase> pass_cases();
 // Those with a kernel that CudaSetup::fused turns on.
 std::vector<PassCase> fused_cases();
-std::vector<Check> pass_checks(const PassCase& c, bool bf16, const MakeSweeps& make);
+// Sums over many rows, in several chunks: of numbers that are all alike, whose roundings all go the
+// same way, and of random ones.
+std::vector<PassCase> long_cases(std::int64_t rows);
+// In each of the precisions.
+std::vector<Check> pass_checks(const PassCase& c, std::initializer_list<bool> bf16,
+                               const MakeSweeps& make);
+// Forward alone, in two chunks: each row of a circular poly-A is as those of a short one.
+std::vector<Check> poly_a_checks(std::int64_t rows, bool bf16, const MakeSweeps& make);
 // The greatest difference between `runs` gradients and log-probabilities of the same batch: 0.
 double run_to_run(const PassCase& c, bool bf16, const MakeSweeps& make, int runs);
 // Between log-probabilities with other chunks, and of each context alone: 0.

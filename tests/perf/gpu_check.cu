@@ -71,21 +71,27 @@ void expect(bool ok, const std::string& what) {
   failures += !ok;
 }
 
-void passes(int runs) {
+// runs: of each that must give the same bits; 0: none of those.
+void passes(int runs, std::int64_t gradient_rows, std::int64_t poly_a_rows) {
   std::vector<Check> all;
-  const auto add = [&](const PassCase& c, bool narrow, const MakeSweeps& of) {
+  const auto add = [&](const std::string& name, const std::function<std::vector<Check>()>& call) {
     try {
-      const auto checks = pass_checks(c, narrow, of);
+      const auto checks = call();
       all.insert(all.end(), checks.begin(), checks.end());
     } catch (const std::exception& e) {
-      expect(false, c.name + ": " + e.what());
+      expect(false, name + ": " + e.what());
     }
   };
-  for (const PassCase& c : pass_cases()) {
-    for (const bool narrow : {false, true}) add(c, narrow, make);
+  std::vector<PassCase> cases = pass_cases();
+  for (const PassCase& c : long_cases(gradient_rows)) cases.push_back(c);
+  for (const PassCase& c : cases) {
+    add(c.name, [&] { return pass_checks(c, {false, true}, make); });
   }
   for (const PassCase& c : fused_cases()) {
-    for (const auto of : fused_makers) add(c, true, of);
+    for (const auto of : fused_makers) add(c.name, [&] { return pass_checks(c, {true}, of); });
+  }
+  for (const bool narrow : {false, true}) {
+    add("circular poly-A", [&] { return poly_a_checks(poly_a_rows, narrow, make); });
   }
   report("passes", all);
   double worst = 0;
@@ -361,7 +367,7 @@ int run(int argc, char** argv) {
   };
   if (few) {  // each kernel and each pass once: under compute-sanitizer
     report("kernels", kernel_checks(device));
-    passes(0);
+    passes(0, 1500, 1500);
     return finished();
   }
   const double rate = cublas_rate(device), copy = copy_rate(device);
@@ -371,7 +377,7 @@ int run(int argc, char** argv) {
       seconds());
   if (!only_times) {
     report("kernels", kernel_checks(device));
-    passes(20);
+    passes(20, 40000, 200000);
     if (device.warpgroups()) {
       expect(
           warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
