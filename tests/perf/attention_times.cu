@@ -14,14 +14,24 @@
 #include "pass_checks.hpp"
 
 namespace m5::kernels::cuda {
+namespace {
 
-void attention_times(Device& device, double rate, double copy) {
-  std::printf("\n%4s  %-20s %10s %10s %10s %9s\n", "d", "ns a row", "time", "bytes' own",
-              "products'", "of floor");
+constexpr double kBar = 50;  // per cent of the floor
+
+}  // namespace
+
+void attention_times(Device& device, double rate, double copy, Table& rows) {
+  std::printf(
+      "\nfloor: the greater of two: the bytes of a row that the kernel reads and writes (partial\n"
+      "states, too; not what all rows share) at the rate of the copy, and the operations of the\n"
+      "model in it (accumulate, query: 2 x 9 F a head; no others) at the rate of cuBLAS\n");
+  std::printf("%4s  %5s  %-20s %10s %10s %10s %9s\n", "d", "order", "ns a row", "time",
+              "bytes' own", "products'", "of floor");
   constexpr std::int64_t n = kChunkRows;
   constexpr int kWindow = 15;
   constexpr float epsilon = 1e-5f;
   for (const int d : {128, 256, 512}) {
+    const char* const preset = d == 128 ? "nano" : d == 256 ? "small" : "base";
     const ModelConfig config = config_of(d, d / 8, 4 * d, 1, d == 128 ? 4 : 6, kWindow);
     const AttentionSize size = attention_size(config, true);
     const auto tokens = random_tokens(n, 2);
@@ -48,23 +58,32 @@ void attention_times(Device& device, double rate, double copy) {
 
     // bytes: of a row, read and written; products: operations (multiply and add are two).
     const auto row = [&](const char* name, double bytes, double products, auto call) {
-      const double time = seconds(device, call) / n, moved = bytes / copy, made = products / rate;
-      std::printf("%4d  %-20s %10.3f %10.3f %10.3f %8.1f%%\n", d, name, time * 1e9, moved * 1e9,
-                  made * 1e9, 100 * std::max(moved, made) / time);
+      const double time = seconds(device, call) / n, moved = bytes / copy, made = products / rate,
+                   share = std::max(moved, made) / time;
+      std::printf("%4d  %5d  %-20s %10.3f %10.3f %10.3f %8.1f%%\n", d, size.order, name, time * 1e9,
+                  moved * 1e9, made * 1e9, 100 * share);
       std::fflush(stdout);
+      return share;
+    };
+    const auto table_row = [&](const char* name, double share) {
+      rows.share(std::string(name) + ", " + preset + ", order " + std::to_string(size.order), share,
+                 kBar);
     };
     const double h = size.heads, products = 2.0 * size.features * 9 * h,
                  of_state = 4.0 * size.terms() * 9 * h / kPieceRows;  // bytes of a row's share
-    row("accumulate", 24 * h + of_state, products, [&] {
+    const double accumulated = row("accumulate", 24 * h + of_state, products, [&] {
       accumulate<bf16>(device, size, pieces, kv.data(), keys, kv.data() + queries, keys, true,
                        partial.data());
     });
+    table_row("accumulate", accumulated);
     row("reduce_states", of_state, 0, [&] {
       reduce_states(device, size, batch.all.spans(chunk), chunk.spans, partial.data(),
                     weights.data(), total.data(), state.data());
     });
-    row("query", 24 * h, products,
-        [&] { query<bf16>(device, size, pieces, q.data(), state.data(), o.data(), nullptr); });
+    const double asked = row("query", 24 * h, products, [&] {
+      query<bf16>(device, size, pieces, q.data(), state.data(), o.data(), nullptr);
+    });
+    table_row("query", asked);
     query<bf16>(device, size, pieces, q.data(), state.data(), o.data(), sum.data());
     row("query_backward", 70 * h, products, [&] {
       query_backward<bf16>(device, size, pieces, q.data(), state.data(), o.data(), sum.data(),

@@ -1,6 +1,13 @@
 // Checks and times of the CUDA device on a GPU; tests/perf/gpu.sh builds and runs it. Prints one
-// line for every check that fails, then tables. Ends with 1 where a check failed, with 6 where
-// there is no GPU.
+// line for every check that fails, then tables. Ends with 1 where a check failed, 2 where an option
+// is wrong, 6 where there is no GPU.
+//   gpu_check [--checks | --few | --times | --table] [--rows=FILE] [--chunk=ROWS] [--seconds=LIMIT]
+// --checks: no times. --few: each kernel and each pass once, for compute-sanitizer. --times: no
+// checks. --table: of the checks each once, then what the rows of the table need alone. --rows:
+// where these go (table.hpp). --seconds: for the times of passes, 120 where it is not given; what
+// the table needs comes first.
+//   gpu_check --pass=forward|training --preset=NAME --nt=LENGTH
+// times one pass as the program runs it, and prints its seconds.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -12,16 +19,18 @@
 #include "attention_times.hpp"
 #include "fused_times.hpp"
 #include "kernel_checks.hpp"
+#include "kernel_times.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/sweeps.hpp"
 #include "m5/error.hpp"
 #include "pass_checks.hpp"
+#include "pass_times.hpp"
+#include "table.hpp"
 
 namespace m5::kernels::cuda {
 namespace {
 
 int failures = 0;
-bool measured_products = true;
 const auto started = std::chrono::steady_clock::now();
 
 double seconds() {
@@ -29,7 +38,7 @@ double seconds() {
 }
 
 std::unique_ptr<Sweeps<float>> make(CudaSetup setup) {
-  setup.measured_products = measured_products;
+  setup.measured_products = true;
   if (setup.bf16) return std::make_unique<CudaSweeps<bf16>>(setup);
   return std::make_unique<CudaSweeps<float>>(setup);
 }
@@ -115,94 +124,6 @@ void passes(int runs, std::int64_t gradient_rows, std::int64_t poly_a_rows) {
                          std::to_string(alone) + ")");
 }
 
-struct Preset {
-  const char* name;
-  ModelConfig config;
-};
-std::vector<Preset> presets() {  // widths and orders of share/presets
-  return {{"nano", config_of(128, 16, 512, 4, 4, 15)},
-          {"small", config_of(256, 32, 1024, 8, 6, 15)},
-          {"base", config_of(512, 64, 2048, 12, 6, 15)}};
-}
-
-CudaSetup setup_of(const ModelConfig& config, bool training, Backend<float>& host,
-                   std::int64_t chunk_rows, Fused fused = Fused::kNone) {
-  CudaSetup setup;
-  setup.config = config;
-  setup.options.training = training;
-  setup.bf16 = true;
-  setup.measured_products = measured_products;
-  setup.fused = fused;
-  setup.host = &host;
-  setup.chunk_rows = chunk_rows;
-  return setup;
-}
-
-void run_forward(CudaSweeps<bf16>& sweeps, const std::vector<TokenView>& batch) {
-  const auto pass = sweeps.begin(batch, 1);
-  const int layers = sweeps.config().layers;
-  pass->embed(0, true);
-  for (int l = 0; l < layers; ++l) pass->layer(l, 0, 0, l + 1 < layers);
-  sweeps.device().finish();
-}
-
-void run_training(CudaSweeps<bf16>& sweeps, const std::vector<TokenView>& batch,
-                  const std::vector<std::int64_t>& rows, std::vector<float>& log_probs,
-                  Update& update) {
-  const int layers = sweeps.config().layers;
-  update.clear_gradient();
-  const auto pass = sweeps.begin(batch, layers);
-  pass->embed(0, true);
-  for (int l = 0; l + 1 < layers; ++l) pass->layer(l, l, l + 1, true);
-  pass->head_backward(
-      layers - 1, rows, log_probs.data(),
-      [](int, std::int64_t, int n, float* p, float* d, float*) {
-        for (int i = 0; i < 4 * n; ++i) d[i] = 1e-6f * (std::exp(p[i]) - (i % 4 == 0));
-      },
-      nullptr);
-  for (int l = layers - 1; l >= 0; --l) {
-    if (l < layers - 1) pass->query_backward(l, l);
-    pass->key_backward(l, l);
-  }
-  pass->embed_backward();
-  update.squared_norm();
-  update.apply({.learning_rate = 0,  // the same parameters in every run
-                .beta1 = 0.9,
-                .beta2 = 0.98,
-                .epsilon = 1e-8,
-                .weight_decay = 0.05,
-                .correction1 = 0.1,
-                .correction2 = 0.02,
-                .gradient_scale = 1});
-  update.use(Update::Slab::kParameters);
-}
-
-// Model operations for a nucleotide, as the floor counts them (multiply and add are two).
-struct Operations {
-  double forward, training;
-};
-Operations operations(const ModelConfig& c, double asked) {
-  const double d = c.dim, attention = 2.0 * c.features() * 9 * c.heads;
-  const double ff = 4.0 * d * c.ff_dim;
-  const double query = 2 * d * 4 * c.heads + 2 * d * d + ff + attention,
-               key = 2 * d * 12 * c.heads + attention;
-  const double query_back = 3 * (2 * d * 4 * c.heads + 2 * d * d) + 2.5 * ff + 3 * attention,
-               key_back = 3 * 2 * d * 12 * c.heads + 2 * attention;
-  const double L = c.layers;
-  return {L * (query + key), L * (key + key_back) + (L - 1 + asked) * (query + query_back)};
-}
-
-double best_of(int runs, const std::function<void()>& call) {
-  call();
-  double best = 1e30;
-  for (int i = 0; i < runs; ++i) {
-    const double begin = seconds();
-    call();
-    best = std::min(best, seconds() - begin);
-  }
-  return best;
-}
-
 double cublas_rate(Device& device) {
   constexpr std::int64_t n = 8192;
   Array<bf16> a(device, n * n, "a"), b(device, n * n, "b"), c(device, n * n, "c");
@@ -234,76 +155,89 @@ double copy_rate(Device& device) {
   return 2.0 * 4 * static_cast<double>(bytes) / time;
 }
 
-void times(double rate, Backend<float>& host, std::int64_t chunk_rows, double until) {
-  std::printf("\n%-6s %9s %-22s %9s %9s %7s %9s   share of the time by kernel\n", "model", "nt",
-              "pass", "ms", "Mnt/s", "floor", "GB");
-  for (const Preset& preset : presets()) {
-    const auto parameters = random_parameters<float>(preset.config, 1);
-    for (const std::int64_t length : {std::int64_t{196608}, std::int64_t{2097152}}) {
-      const auto tokens = random_tokens(length, 2);
-      const std::vector<TokenView> batch{{tokens.data(), length, true, 0}};
-      std::vector<std::int64_t> rows;
-      for (std::int64_t row = 0; row < length; row += 7) rows.push_back(row);
-      const Operations work = operations(preset.config, 1.0 / 7);
-      for (const char* pass : {"forward", "fused", "fused, wgmma", "training", "training, fused",
-                               "training, fused, wgmma"}) {
-        const bool training = std::strstr(pass, "training");
-        const Fused fused = std::strstr(pass, "wgmma")   ? Fused::kWarpgroups
-                            : std::strstr(pass, "fused") ? Fused::kWarps
-                                                         : Fused::kNone;
-        const int dim = preset.config.dim, ff = preset.config.ff_dim;
-        if (fused == Fused::kWarps && !fuses_layers(dim, ff)) continue;
-        if (seconds() > until) {
-          std::printf("(no time is left for %s)\n", preset.name);
-          return;
-        }
-        try {
-          CudaSweeps<bf16> sweeps(setup_of(preset.config, training, host, chunk_rows, fused));
-          if (fused == Fused::kWarpgroups && !takes_warpgroups(sweeps.device(), dim, ff) &&
-              !takes_norm_gelu(sweeps.device(), dim, ff)) {
-            continue;
-          }
-          sweeps.load(parameters.data());
-          std::vector<float> log_probs(rows.size() * 4);
-          const std::vector<UpdatePart> parts{
-              {.offset = 0, .size = sweeps.table().total, .decay = true}};
-          ParameterState state;
-          state.parameters = parameters;
-          const auto update = sweeps.make_update(parts, state);  // null without training
-          const auto once = [&] {
-            if (training) {
-              run_training(sweeps, batch, rows, log_probs, *update);
-            } else {
-              run_forward(sweeps, batch);
-            }
-          };
-          const double time = best_of(length > 1000000 ? 2 : 4, once);
-          const PassSize size{length, 1, 1, training ? preset.config.layers : 1};
-          const double bytes =
-              static_cast<double>(sweeps.ready_memory().device + sweeps.pass_memory(size).device +
-                                  sweeps.update_memory(parts, false).device);
-          const double floor =
-              (training ? work.training : work.forward) * static_cast<double>(length) / rate;
-          std::printf("%-6s %9lld %-22s %9.2f %9.2f %6.1f%% %9.2f  ", preset.name,
-                      static_cast<long long>(length), pass, time * 1e3,
-                      static_cast<double>(length) / time / 1e6, 100 * floor / time, bytes / 1e9);
-          sweeps.device().profile(true);
-          once();
-          const auto kernels = sweeps.device().report();
-          sweeps.device().profile(false);
-          double all = 0;
-          for (const KernelTime& k : kernels) all += k.milliseconds;
-          std::printf(" %.2f ms in kernels:", all);
-          for (const KernelTime& k : kernels) {
-            if (k.milliseconds < 0.01 * all) continue;
-            std::printf(" %s %.1f%%", k.name.c_str(), 100 * k.milliseconds / all);
-          }
-          std::printf("\n");
-        } catch (const std::exception& e) {
-          std::printf("%-6s %9lld: %s\n", preset.name, static_cast<long long>(length), e.what());
-        }
-        std::fflush(stdout);
+struct Bars {
+  double share = 0;   // of the floor, per cent, at least; 0: no row of the table
+  double memory = 0;  // GB of the GPU, at most
+};
+struct TimedPass {
+  PassKind kind;
+  Bars bars;
+};
+constexpr std::int64_t kShort = 196608, kLong = 2097152, kGenome = 16777216;
+constexpr std::initializer_list<TimedPass> kTablePasses = {
+    {{"nano", false, kLong}, {.share = 30}},
+    {{"small", false, kLong}, {.share = 50}},
+    {{"base", false, kLong}, {.share = 60}},
+    {{"nano", true, kLong}, {.share = 20}},
+    {{"small", true, kLong}, {.share = 35, .memory = 40}},
+    {{"base", true, kShort}, {.share = 45}},
+    {{"small", false, kGenome}, {.memory = 40}},
+};
+constexpr std::initializer_list<TimedPass> kOtherPasses = {
+    {{"nano", false, kShort}, {}}, {{"small", false, kShort}, {}}, {{"base", false, kShort}, {}},
+    {{"nano", true, kShort}, {}},  {{"small", true, kShort}, {}},  {{"base", true, kLong}, {}},
+};
+
+struct Rates {
+  double products, copy;  // operations and bytes a second
+};
+
+// A line for one pass, and its rows of the table.
+void time_one(const TimedPass& pass, const Way& way, const Rates& rates, Backend<float>& host,
+              std::int64_t chunk_rows, double until, Table& table) {
+  const std::string name = pass.kind.name();
+  std::string why = "no time is left";
+  if (seconds() <= until) {
+    try {
+      const PassTime time = time_pass(pass.kind, way, host, chunk_rows, true);
+      const double share = time.operations / rates.products / time.seconds;
+      const double planned = 1e-9 * static_cast<double>(time.planned),
+                   allocated = 1e-9 * static_cast<double>(time.allocated),
+                   of_gpu = 1e-9 * static_cast<double>(time.of_gpu);
+      std::printf("%-30s %-20s %9.2f %8.2f %6.1f%% %7.2f %9.2f %7.2f   %s\n", name.c_str(),
+                  way.name().c_str(), time.seconds * 1e3,
+                  1e-6 * static_cast<double>(pass.kind.nt) / time.seconds, 100 * share, planned,
+                  allocated, of_gpu, time.kernels.c_str());
+      std::fflush(stdout);
+      if (pass.bars.share > 0) table.share(name, share, pass.bars.share);
+      if (pass.bars.memory > 0) {
+        char note[80];
+        std::snprintf(note, sizeof note, "allocated %.2f, planned %.2f", allocated, planned);
+        table.memory(name, 1e9 * of_gpu, pass.bars.memory, note);
       }
+      return;
+    } catch (const std::exception& e) {
+      why = e.what();
+    }
+  }
+  std::printf("%-30s %-20s %s\n", name.c_str(), way.name().c_str(), why.c_str());
+  std::fflush(stdout);
+  if (pass.bars.share > 0) table.no_share(name, pass.bars.share, why);
+  if (pass.bars.memory > 0) table.no_memory(name, pass.bars.memory, why);
+}
+
+// What a user gets, then the other ways, for whoever chooses.
+void times(Device& device, const Rates& rates, Backend<float>& host, std::int64_t chunk_rows,
+           double until, bool only_table, Table& table) {
+  std::printf(
+      "\nforward: embedding and layers of all rows, without final norm and head\n"
+      "training: with the loss of every 7th row, and AdamW\n"
+      "floor: operations of the model at the rate of cuBLAS\n"
+      "GB: planned; allocated, of m5, at its peak; GPU, not free at the peak: context and code, "
+      "too\n"
+      "kernels: chosen, with measured products in training: as the program runs\n");
+  std::printf("%-30s %-20s %9s %8s %7s %7s %9s %7s   share of the time by kernel\n", "pass",
+              "kernels", "ms", "Mnt/s", "floor", "planned", "allocated", "GPU");
+  const auto one = [&](const TimedPass& pass, const Way& way) {
+    time_one(pass, way, rates, host, chunk_rows, until, table);
+  };
+  for (const TimedPass& pass : kTablePasses) one(pass, program_way(pass.kind.training));
+  if (only_table) return;
+  for (const TimedPass& pass : kOtherPasses) one(pass, program_way(pass.kind.training));
+  for (const auto& passes : {kTablePasses, kOtherPasses}) {
+    for (const TimedPass& pass : passes) {
+      if (pass.kind.nt == kGenome) continue;
+      for (const Way& way : other_ways(device, pass.kind.preset)) one({pass.kind, {}}, way);
     }
   }
 }
@@ -316,7 +250,7 @@ void beyond_2_31(Backend<float>& host) {
   const auto unit = random_tokens(period, 5), small = random_tokens(3000, 6);
   std::vector<Token> tokens(static_cast<std::size_t>(length));
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = unit[i % unit.size()];
-  CudaSweeps<bf16> sweeps(setup_of(config, false, host, kChunkRows));
+  CudaSweeps<bf16> sweeps(setup_of(config, false, host, kChunkRows, program_way(false)));
   sweeps.load(random_parameters<float>(config, 1).data());
   const auto log_probs = [&](const std::vector<TokenView>& batch,
                              const std::vector<std::int64_t>& rows) {
@@ -347,63 +281,107 @@ void beyond_2_31(Backend<float>& host) {
          "a sequence behind 2^31 elements is as alone");
 }
 
-int run(int argc, char** argv) {
-  std::int64_t chunk_rows = kChunkRows;
-  double budget = 75;
-  bool only_times = false, only_checks = false, few = false;
+struct Options {
+  std::int64_t chunk_rows = kChunkRows, nt = 0;
+  double budget = 120;
+  bool times = false, checks = false, few = false, table = false;
+  std::string rows, pass, preset = "small";
+};
+Options read(int argc, char** argv) {
+  Options o;
   for (int i = 1; i < argc; ++i) {
-    if (!std::strncmp(argv[i], "--chunk=", 8)) chunk_rows = std::atoll(argv[i] + 8);
-    if (!std::strncmp(argv[i], "--seconds=", 10)) budget = std::atof(argv[i] + 10);
-    if (!std::strcmp(argv[i], "--times")) only_times = true;
-    if (!std::strcmp(argv[i], "--checks")) only_checks = true;
-    if (!std::strcmp(argv[i], "--few")) few = true;
-    if (!std::strcmp(argv[i], "--unmeasured")) measured_products = false;
+    const std::string argument = argv[i];
+    const auto value = [&](const char* name) -> const char* {
+      const std::size_t n = std::strlen(name);
+      return argument.compare(0, n, name) == 0 ? argv[i] + n : nullptr;
+    };
+    if (const char* chunk = value("--chunk="))
+      o.chunk_rows = std::atoll(chunk);
+    else if (const char* limit = value("--seconds="))
+      o.budget = std::atof(limit);
+    else if (const char* file = value("--rows="))
+      o.rows = file;
+    else if (const char* pass = value("--pass="))
+      o.pass = pass;
+    else if (const char* preset = value("--preset="))
+      o.preset = preset;
+    else if (const char* nt = value("--nt="))
+      o.nt = std::atoll(nt);
+    else if (argument == "--times")
+      o.times = true;
+    else if (argument == "--checks")
+      o.checks = true;
+    else if (argument == "--few")
+      o.few = true;
+    else if (argument == "--table")
+      o.table = true;
+    else
+      throw Error(ErrorKind::kUsage, argument + " is no option of gpu_check");
   }
+  return o;
+}
+
+int one_pass(const Options& o, Backend<float>& host) {
+  const PassKind kind{o.preset.c_str(), o.pass == "training", o.nt};
+  if ((o.pass != "forward" && o.pass != "training") || o.nt < 1) {
+    throw Error(ErrorKind::kUsage, "--pass=forward or --pass=training, and --nt=LENGTH");
+  }
+  const PassTime time = time_pass(kind, program_way(kind.training), host, o.chunk_rows, false);
+  std::printf("%s: %.9f s\n", kind.name().c_str(), time.seconds);
+  return 0;
+}
+
+void all_checks(Device& device, Backend<float>& host, bool once) {
+  report("kernels", kernel_checks(device));
+  passes(once ? 0 : 20, 40000, 200000);
+  if (device.warpgroups()) {
+    expect(warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
+           "feed-forward by warpgroups and by single warps agree, five runs bit-equal");
+    expect(norm_gelu_agrees(device, 512, 512, 20000),
+           "norm, product and gelu by warpgroups: rows bit-equal wherever they lie, in four runs");
+  }
+  if (once) return;
+  try {
+    beyond_2_31(host);
+  } catch (const std::exception& e) {
+    expect(false, std::string("beyond 2^31 elements: ") + e.what());
+  }
+}
+
+int run(int argc, char** argv) {
+  const Options o = read(argc, argv);
   const auto host = make_ref_backend<float>();
+  if (!o.pass.empty()) return one_pass(o, *host);
+  Table table(o.rows);
   Device device(0);
   const auto finished = [] {
     std::printf("%s, %.1f s\n", failures == 0 ? "all checks passed" : "CHECKS FAILED", seconds());
     return failures > 0;
   };
-  if (few) {  // each kernel and each pass once: under compute-sanitizer
+  if (o.few) {  // under compute-sanitizer
     report("kernels", kernel_checks(device));
     passes(0, 1500, 1500);
     return finished();
   }
-  const double rate = cublas_rate(device), copy = copy_rate(device);
+  const Rates rates{cublas_rate(device), copy_rate(device)};
   std::printf(
       "%s: cuBLAS bf16 8192^3 %.0f TFLOP/s, copy %.2f TB/s, chunks of %lld rows  [%.1f s]\n",
-      device.name().c_str(), rate / 1e12, copy / 1e12, static_cast<long long>(chunk_rows),
-      seconds());
-  if (!only_times) {
-    report("kernels", kernel_checks(device));
-    passes(20, 40000, 200000);
-    if (device.warpgroups()) {
-      expect(
-          warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
-          "feed-forward by warpgroups and by single warps agree, five runs bit-equal");
-      expect(
-          norm_gelu_agrees(device, 512, 512, 20000),
-          "norm, product and gelu by warpgroups: rows bit-equal wherever they lie, in four runs");
-    }
+      device.name().c_str(), rates.products / 1e12, rates.copy / 1e12,
+      static_cast<long long>(o.chunk_rows), seconds());
+  if (!o.times) all_checks(device, *host, o.table);
+  if (o.checks) return finished();
+  const auto part = [](const char* what, auto call) {
     try {
-      beyond_2_31(*host);
+      call();
     } catch (const std::exception& e) {
-      expect(false, std::string("beyond 2^31 elements: ") + e.what());
+      expect(false, std::string("times of ") + what + ": " + e.what());
     }
+  };
+  if (!o.table) {
+    part("fused kernels", [&] { fused_times(device, rates.products, rates.copy, true); });
   }
-  if (only_checks) return finished();
-  try {
-    fused_times(device, rate, copy, measured_products);
-  } catch (const std::exception& e) {
-    expect(false, std::string("times of fused kernels: ") + e.what());
-  }
-  try {
-    attention_times(device, rate, copy);
-  } catch (const std::exception& e) {
-    expect(false, std::string("times of the attention: ") + e.what());
-  }
-  times(rate, *host, chunk_rows, budget);
+  part("the attention", [&] { attention_times(device, rates.products, rates.copy, table); });
+  times(device, rates, *host, o.chunk_rows, seconds() + o.budget, o.table, table);
   return finished();
 }
 
@@ -413,6 +391,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return m5::kernels::cuda::run(argc, argv);
+  } catch (const m5::Error& e) {
+    std::printf("gpu_check: %s\n", e.what());
+    return e.kind() == m5::ErrorKind::kUsage ? 2 : 6;
   } catch (const std::exception& e) {
     std::printf("gpu_check: %s\n", e.what());
     return 6;

@@ -2,20 +2,25 @@
 """The speed of PyTorch on a GPU with a model of m5 (pytorch_model.py), plain and by torch.compile.
 
 Needs PyTorch alone: no m5, no model file. Parameters and sequence are random, products bf16 by
-autocast. `forward` gives log-probabilities of every row; `training` the loss of every seventh row
-and all gradients, without an optimizer (which m5 has in its times). Lengths grow until memory ends:
+autocast. `forward` ends behind the last layer, of every row, before the final norm and the head, as
+m5's; `training` gives the loss of every seventh row and all gradients, without an optimizer (which
+m5 has in its times). Lengths grow until memory ends:
 first with the whole sequence at once, from there on in chunks of rows whose activations are made
 again in the backward pass. What is compiled begins at the longest whole sequence that plain code
 held, as each length takes its time to compile. The first result of each is compared with fp32.
 
---gpu-check FILE: what gpu_check (gpu.sh) printed, for the ratio of m5 to PyTorch.
+--gpu-check PROGRAM: gpu_check (gpu.sh), which then times m5, as the program runs it, at the same
+lengths: the longest that PyTorch held, and that of its best rate. --rows FILE: where the rows of
+gpu.sh's table go, the ratios at the longest.
 """
 
 import argparse
 import gc
 import itertools
 import math
+import os
 import re
+import subprocess
 import sys
 import time
 import typing
@@ -25,8 +30,8 @@ import torch
 import pytorch_model
 
 LENGTHS = "65536,131072,196608,262144,524288,1048576,2097152,4194304,8388608"
-M5_LONG = 196608  # rows of m5 that are shorter do not count
 CHUNKS = (None, 32768)  # rows at once; None: the whole sequence
+BAR = 3  # times as fast
 # Of a result, the norm of its difference to fp32 beside its own norm. Seen on a CPU, with small and
 # nano, orders 4 and 6: up to 0.5 % and 1.3 %.
 TOLERANCE = {"forward": 0.015, "training": 0.04}
@@ -41,20 +46,14 @@ class Row(typing.NamedTuple):
     rate: float  # Mnt/s
 
 
-class M5Row(typing.NamedTuple):
-    """A time of gpu_check."""
-    mode: str  # its column "pass"
-    nt: int
-    rate: float  # Mnt/s
-
-
-def read_gpu_check(path, name):
-    """The rows of a model that are long enough, of the table that gpu_check printed."""
-    row = re.compile(rf"{re.escape(name)}\s+(\d+)\s+(\S.*?)\s+[\d.]+\s+([\d.]+)\s+[\d.]+%\s")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        found = [row.match(line) for line in file]
-    rows = [M5Row(m[2], int(m[1]), float(m[3])) for m in found if m]
-    return [row for row in rows if row.nt >= M5_LONG]
+def time_m5(program, preset, mode, nt):
+    """Mnt/s of m5."""
+    result = subprocess.run([program, f"--pass={mode}", f"--preset={preset}", f"--nt={nt}"],
+                            stdout=subprocess.PIPE, text=True, check=False)
+    seconds = re.search(r": ([0-9.]+) s$", result.stdout.strip())
+    if result.returncode != 0 or not seconds:
+        raise RuntimeError(f"gpu_check, exit code {result.returncode}: {result.stdout.strip()}")
+    return nt / float(seconds[1]) / 1e6
 
 
 def read_config(options):
@@ -79,7 +78,7 @@ def make_pass(device, config, way, mode, nt, chunk):
     if mode == "forward":
         def forward():
             with torch.no_grad(), precision:
-                return [model.log_probs(tokens)]
+                return [model.hidden(tokens)]
         return forward
     masked = tokens.clone()
     masked[asked] = pytorch_model.MASK
@@ -201,24 +200,35 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
-    def ratios(self, m5_rows):
-        """A line for each pass: m5 beside PyTorch at its longest length, and at its fastest."""
+    def ratio(self, program, row, why):
+        """Of m5's rate to that of a row."""
+        m5 = time_m5(program, self.config["name"], row.mode, row.nt)
+        print(f"{row.mode}, {self.config['name']}, {row.nt} nt: m5 {m5:.2f} Mnt/s is "
+              f"{m5 / row.rate:.2f} times PyTorch's {row.rate:.3f} ({row.way}, {why})", flush=True)
+        return m5 / row.rate
+
+    def ratios(self, program, table):
+        """A line and a row of the table for each pass: m5 beside PyTorch at its longest length; and
+        at its fastest."""
+        name = self.config["name"]
         for mode in ("forward", "training"):
-            name = f"{self.config['name']}, order {self.config['order']}, {mode}:"
-            theirs = [row for row in self.rows if row.mode == mode]
-            ours = [row for row in m5_rows if ("training" in row.mode) == (mode == "training")]
-            if not theirs or not ours:
-                print(f"{name} no ratio without a time of {'m5' if theirs else 'PyTorch'}")
-                continue
-            m5 = max(ours, key=lambda row: row.rate)
-            longest = max(theirs, key=lambda row: (row.nt, row.rate))
-            fastest = max(theirs, key=lambda row: row.rate)
-            limit = "the longest timed" if mode in self.unfinished else "the longest that fits"
-            print(f"{name} m5 {m5.rate:.2f} Mnt/s ({m5.mode}; {m5.nt} nt) is "
-                  f"{m5.rate / longest.rate:.2f} times PyTorch's {longest.rate:.3f} "
-                  f"({longest.way}; {longest.nt} nt, {limit}) and "
-                  f"{m5.rate / fastest.rate:.2f} times its best, {fastest.rate:.3f} "
-                  f"({fastest.way}; {fastest.nt} nt)")
+            rows = [row for row in self.rows if row.mode == mode]
+            what, value, note = f"{mode}, {name}", "-", "no time of PyTorch"
+            if rows:
+                longest = max(rows, key=lambda row: (row.nt, row.rate))
+                fastest = max(rows, key=lambda row: row.rate)
+                limit = "longest timed" if mode in self.unfinished else "longest that fits"
+                what += f", {longest.nt} nt"
+                try:
+                    ratio = self.ratio(program, longest, limit)
+                    value, note = f"{ratio:.2f}", f"{longest.way}, {limit}"
+                    if fastest != longest:
+                        self.ratio(program, fastest, "its best rate")
+                except (RuntimeError, OSError) as error:
+                    note = str(error) if value == "-" else note
+                    print(f"{mode}, {name}: {error}", flush=True)
+            print(f"{what}: times as fast as PyTorch", value, "x", ">=", BAR,
+                  " ".join(note.split()), sep="\t", file=table, flush=True)
 
 
 def main():
@@ -232,8 +242,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=90,
                         help="nothing begins that would end later, but for compiling (default 90)")
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
-    parser.add_argument("--gpu-check", metavar="FILE", help="what gpu_check printed")
+    parser.add_argument("--gpu-check", metavar="PROGRAM", help="times m5 at the same lengths")
+    parser.add_argument("--rows", metavar="FILE", default=os.devnull, help="for rows of the table")
     options = parser.parse_args()
+    if options.gpu_check and options.order:
+        parser.error("--gpu-check times the order of the preset, not another one")
     options.lengths = sorted(map(int, options.lengths.split(",")))
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_pytorch.py: PyTorch finds no GPU")
@@ -250,7 +263,8 @@ def main():
           flush=True)
     bench.run(ways)
     if options.gpu_check:
-        bench.ratios(read_gpu_check(options.gpu_check, config["name"]))
+        with open(options.rows, "a", encoding="utf-8") as table:
+            bench.ratios(options.gpu_check, table)
     sys.exit(bench.failures > 0)
 
 

@@ -10,6 +10,20 @@
 
 namespace m5::kernels::cuda {
 
+// Seconds of the best of some calls that wait for the device, after one that is not counted.
+template <class Call>
+double best_of(int runs, Call call) {
+  call();
+  double best = 1e30;
+  for (int i = 0; i < runs; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    call();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, time.count());
+  }
+  return best;
+}
+
 // Of one call, the best of 3 times 10, after some that are not counted.
 template <class Call>
 double seconds(Device& device, Call call) {

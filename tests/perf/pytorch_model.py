@@ -220,8 +220,8 @@ class Model:
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
-    def log_probs(self, tokens, asked=None):
-        """[n][4], or of the rows `asked`. In the last layer only those rows go on."""
+    def hidden(self, tokens, asked=None):
+        """x behind the last layer, [n][dim], or of the rows `asked`: in that layer only those go on."""
         x = self.embed(tokens)
         for l in range(self.config["layers"]):
             layer = self.layer(l)
@@ -232,7 +232,11 @@ class Model:
             if asked is not None and l + 1 == self.config["layers"]:
                 x = x[asked]
             x = torch.cat([self.rows(layer, part, state) for part in x.split(self.chunk)])
-        x = self.norm(x, self.tensors["final_norm"])
+        return x
+
+    def log_probs(self, tokens, asked=None):
+        """[n][4], or of the rows `asked`."""
+        x = self.norm(self.hidden(tokens, asked), self.tensors["final_norm"])
         return F.log_softmax(F.linear(x, self.tensors["head.weight"], self.tensors["head.bias"]), 1)
 
     def loss_and_gradient(self, tokens, asked, targets, forward=contextlib.nullcontext()):
