@@ -16,10 +16,11 @@
 //   in == out works in place; in inference there is one stage, and all of them do.
 // - A result depends on the parameters, the sequences of its own context and the options alone: not
 //   on threads, block size, or other contexts in the batch. Two runs on one device give the same
-//   bits. S_l and dS_l are summed in T over at most kRunRows rows, in double over a piece of a
-//   sequence (kTileRows), in the order of the pieces over a slab of kSlabPieces pieces of the
-//   context, and slabs in their order. Gradients of parameters are summed in T over parts that the
-//   device chooses, then in double, in an order that is fixed.
+//   bits. S_l and dS_l are summed in T by at most kRunRows additions one after the other, then in
+//   double, over a piece of a sequence, in the order of the pieces. A piece of the tiled sweeps is
+//   of kTileRows rows, kSlabPieces of a context are a slab, and slabs are added in their order; one
+//   of a GPU is of 512 rows (cuda/batch.hpp). Gradients of parameters are summed in T over parts
+//   that the device chooses, then in double, in an order that is fixed.
 // - What throws ends the pass, which is only destroyed then; the sweeps go on.
 //
 // T is float for devices; the tiled sweeps on the `ref` backend also come in double.
@@ -45,8 +46,9 @@ inline constexpr std::int64_t kSlabPieces = 64;  // 131,072 rows of a long seque
 AttentionShape attention_shape(const ModelConfig& config);
 
 struct SweepOptions {
-  bool training = false;       // the backward sweeps are wanted
-  bool bf16_residual = false;  // in inference: x is rounded to bf16 between sweeps
+  bool training = false;  // the backward sweeps are wanted
+  // In inference: x is rounded to bf16 between sweeps. On a GPU x has the type of the operands.
+  bool bf16_residual = false;
 };
 
 // The device calls back, `n` rows at a time, at most Sweeps::block_rows(): from several threads at

@@ -270,6 +270,14 @@ void check_common(CommonOptions& options, const std::string& word) {
     }
     options.circular_names = read_circular_list(options.circular_list, options.allow_no_eof);
   }
+  if (options.host_alone) {
+    if (kernels::names_cuda(options.device)) {
+      throw Error(ErrorKind::kUsage, "--device " + options.device +
+                                         ": this measures operations of cpu and ref; "
+                                         "m5 bench speed measures a GPU");
+    }
+    if (options.device == "auto") options.device = "cpu";
+  }
   options.device = kernels::resolve_device(options.device);
   const bool gpu = kernels::names_cuda(options.device);
   if (options.device == "ref") {
@@ -284,6 +292,12 @@ void check_common(CommonOptions& options, const std::string& word) {
     log_warning(
         "--precision bf16: this CPU has no bf16 products; rounding the operands of fp32 "
         "products takes longer than --precision fp32");
+  }
+  if (gpu && options.residual == "bf16" && options.precision == "fp32") {
+    options.residual = "fp32";
+    log_warning(
+        "--residual bf16: on a GPU the residual stream has the precision of the products, fp32; "
+        "--precision bf16 takes half of the memory");
   }
 }
 

@@ -18,6 +18,7 @@ struct CommonOptions {
   std::string output = "-";  // "-": stdout
   int threads = 0;           // all worker threads; 0: the CPUs this process may use
   std::string device = "cpu";
+  bool host_alone = false;         // no GPU does it: "auto" is cpu, "cuda" an error
   std::string precision = "fp32";  // "bf16"; "auto" until check_common has chosen
   std::string residual = "fp32";
   int block_rows = 0;                     // 0: chosen for the cache of the machine

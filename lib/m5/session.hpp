@@ -18,9 +18,11 @@ enum class Precision { kFp32, kBf16 };
 struct SessionOptions {
   int threads = 0;  // all worker threads; 0: the CPUs this process may use
   Precision precision = Precision::kFp32;
-  std::string device = "cpu";  // "cpu", "cuda", "auto", "ref" (slow oracle)
-  bool bf16_residual = false;  // the residual stream in bf16 between sweeps: half the memory
-  int block_rows = 0;          // rows a worker holds at a time, a multiple of 128; 0: chosen
+  std::string device = "cpu";  // "cpu", "cuda" or "cuda:N" (a GPU), "auto", "ref" (slow oracle)
+  // The residual stream in bf16 between sweeps: half the memory. Of the CPU; a GPU has it in the
+  // type of its products.
+  bool bf16_residual = false;
+  int block_rows = 0;  // rows a worker holds at a time, a multiple of 128; 0: chosen
 };
 
 // Rows are numbered over the concatenated sequences: sequence 0 first. Results depend on the model,

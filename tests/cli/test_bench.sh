@@ -128,7 +128,8 @@ fails 2 "nothing" "filter that matches nothing" bench ops --filter nothing
 fails 2 "repeats" "no repeats" bench ops --repeats 0
 fails 2 "precision" "unknown precision" bench ops --precision fp8
 fails 2 "" "ops takes no file" bench ops x.fa
-fails 6 "cuda" "no such device for ops" bench ops --device cuda
+fails 2 "--device cuda: .* bench speed measures a GPU" "no operations of a GPU" bench ops --device cuda
+ok "operations of the host where the device is chosen" bench ops --filter norm/d=128 --repeats 1 --device auto
 
 # --- attention ------------------------------------------------------------------------------------
 noise x 3000 5 >x.fa

@@ -328,6 +328,10 @@ awk '$1 == "chr1"' nll >one.nll
 expand one.nll | cut -f3 >cpu.v
 check "cpu = ref" close_to ref.v cpu.v 1e-5
 ok "--device auto" score --no-header --verbosity 1 --device auto g.fa && same "auto = cpu" .out plain
+M5_CUDA_LIBRARY=$PWD/none.so ok "--device auto, no CUDA" score --no-header --device auto g.fa
+check "--device auto says in one line that it is the CPU, and why" \
+  test "$(grep -c 'device auto: cpu (device cuda: .*none.so' .err)" = 1
+same "auto = cpu, said" .out plain
 ok "--precision bf16" score --no-header --metric nll --digits 9 --precision bf16 one-record.fa
 expand .out | cut -f3 >bf16.v
 check "bf16 is near fp32" close_to cpu.v bf16.v 0.02

@@ -41,8 +41,8 @@ class Model:
 
     path: a model file; default: $M5_MODEL, else the bundled model. threads: 0 is all CPUs of this
     process. precision: "fp32" or "bf16" (bf16 operands, fp32 sums). residual: "fp32" or "bf16" (half
-    the memory of a long sequence). device: "cpu", "auto" or "ref" (slow, plain loops). Results do not
-    depend on threads.
+    the memory of a long sequence on the CPU). device: "cpu", "cuda" or "cuda:N" (a GPU), "auto" or "ref"
+    (slow, plain loops). Results do not depend on threads.
 
     Attributes: name, path, sha256 (of the file), dim, layers, has_memory (a genome memory), device,
     threads. A model belongs to the process that made it: make one in each after a fork.
