@@ -63,7 +63,9 @@ Values initial_values(const Case& c, Rounding rounding) {
     const std::uint64_t seed = hash(c.operation + slot.name);
     std::vector<double>& v = values.emplace_back(static_cast<std::size_t>(slot.count));
     for (std::int64_t i = 0; i < slot.count; ++i) {
-      v[static_cast<std::size_t>(i)] = first_value(slot, seed, i);
+      const double first = first_value(slot, seed, i);
+      const bool rounded = rounding == Rounding::kAllBf16 && !slot.wide;
+      v[static_cast<std::size_t>(i)] = rounded ? to_bf16(first) : first;
     }
   }
   if (c.derive) {

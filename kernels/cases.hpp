@@ -38,8 +38,10 @@ struct Case;
 
 // What the arrays of a case begin with. kFloat: every value is exactly a float, so that backends of
 // float and double see the same numbers. kBf16: factors of matrix products are rounded to bf16 as
-// well (to nearest, ties to even): what a bf16 backend multiplies.
-enum class Rounding { kNone, kFloat, kBf16 };
+// well (to nearest, ties to even): what a bf16 backend multiplies. kAllBf16: all that is not
+// derived or wide is rounded, before the rest is derived from it: what a device has that keeps rows
+// in bf16.
+enum class Rounding { kNone, kFloat, kBf16, kAllBf16 };
 using Values = std::vector<std::vector<double>>;  // by slot
 // Depends on the case's shape and slot names alone; the values of n rows begin those of more rows.
 Values initial_values(const Case& c, Rounding rounding);

@@ -37,6 +37,15 @@ TEST(CudaKernels, AreThoseOfRef) {
   expect_all(checks);
 }
 
+void expect_cases(bool narrow) {
+  Device device(0);
+  const std::vector<Check> checks = case_checks(device, narrow);
+  EXPECT_GT(checks.size(), 600u);
+  expect_all(checks);
+}
+TEST(CudaCases, AreThoseOfRefInFp32) { expect_cases(false); }
+TEST(CudaCases, AreThoseOfRefInBf16) { expect_cases(true); }
+
 template <Fused kFused>
 std::unique_ptr<Sweeps<float>> make_fused(CudaSetup setup) {
   setup.fused = kFused;

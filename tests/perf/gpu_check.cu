@@ -333,6 +333,7 @@ int one_pass(const Options& o, Backend<float>& host) {
 
 void all_checks(Device& device, Backend<float>& host, bool once) {
   report("kernels", kernel_checks(device));
+  for (const bool narrow : {false, true}) report("cases", case_checks(device, narrow));
   passes(once ? 0 : 20, 40000, 200000);
   if (device.warpgroups()) {
     expect(warpgroups_agree(device, 128, 512, 20000) && warpgroups_agree(device, 256, 1024, 20000),
