@@ -1,3 +1,5 @@
+// What the case table has not: more than a piece of rows, sums beside a kernel's output, what is
+// fused with it, circular sequences.
 #include "kernel_checks.hpp"
 
 #include "check_arrays.hpp"
@@ -14,15 +16,13 @@ class Checks : CheckList<E> {
   using CheckList<E>::CheckList;
 
   void all() {
-    for (const int d : {8, 136, 64, 128, 256, 512}) rows(d);
+    for (const int d : {136, 64, 128, 256, 512}) rows(d);
     sums();
-    for (const int window : {0, 3, 15}) sequences(window, 40);
-    sequences(2, 264);
-    for (const int window : {0, 7, 8, 15, 33}) sequences(window, 64);
-    sequences(15, 128);
+    sequences(3, 40, true);
+    sequences(2, 264, true);
+    for (const int window : {0, 7, 8, 15, 33}) sequences(window, 64, false);
     products(37, 16, 24);
     products(200, 136, 64);
-    products(1, 8, 8);
   }
 
  private:
@@ -92,9 +92,6 @@ class Checks : CheckList<E> {
       check("gelu, input kept" + at, get(device_, K), k, kStored);
       add_bias(device_, n, d, X.data(), B.data(), Y.data());
       check("add_bias" + at, get(device_, Y), k, kStored);
-      ref_->gelu_backward(0, n * d, x.data(), dh.data(), y.data());
-      gelu_backward(device_, n * d, X.data(), DH.data(), Y.data());
-      check("gelu_backward" + at, get(device_, Y), y, kStored);
     }
     head(n, d, epsilon, x, gain, X, G);
     {
@@ -151,19 +148,17 @@ class Checks : CheckList<E> {
   }
 
   void sums() {
-    const std::int64_t n = 1100;
-    for (const int columns : {8, 200}) {
-      const Values x = random_values(n * columns, 9);
-      const auto X = operand(x);
-      const std::int64_t parts = sum_parts(n);
-      auto partial = room<float>(device_, parts * columns);
-      Values expected = column_totals(x, columns);
-      for (double& e : expected) e += 0.5;
-      auto total = wide(Values(static_cast<std::size_t>(columns), 0.5));
-      column_sums(device_, n, columns, X.data(), partial.data());
-      add_parts(device_, parts, columns, partial.data(), total.data(), true);
-      check("column_sums of " + std::to_string(columns), get(device_, total), expected, kSummed);
-    }
+    const std::int64_t n = 1100, parts = sum_parts(n);
+    const int columns = 200;
+    const Values x = random_values(n * columns, 9);
+    const auto X = operand(x);
+    auto partial = room<float>(device_, parts * columns);
+    Values expected = column_totals(x, columns);
+    for (double& e : expected) e += 0.5;
+    auto total = wide(Values(static_cast<std::size_t>(columns), 0.5));
+    column_sums(device_, n, columns, X.data(), partial.data());
+    add_parts(device_, parts, columns, partial.data(), total.data(), true);
+    check("column_sums", get(device_, total), expected, kSummed);
   }
 
   static Values column_totals(const Values& x, int columns) {
@@ -173,7 +168,7 @@ class Checks : CheckList<E> {
   }
 
   // --- neighbours
-  void sequences(int window, int d) {
+  void sequences(int window, int d, bool convolutions) {
     const std::string at =
         " of window " + std::to_string(window) + ", " + std::to_string(d) + " columns";
     const std::vector<std::int64_t> lengths{600, 3, 41};
@@ -242,6 +237,7 @@ class Checks : CheckList<E> {
     d_table.insert(d_table.end(), d_bias.begin(), d_bias.end());
     check("one_hot" + at, get(device_, D), d_table, 1e-5);
 
+    if (!convolutions) return;
     for (const auto& [width, dilation] : {std::pair{3, 1}, std::pair{9, 5}}) {
       const std::string name =
           at + ", width " + std::to_string(width) + ", dilation " + std::to_string(dilation);
@@ -297,50 +293,27 @@ class Checks : CheckList<E> {
     Products products(device_, 2 * n);
     const auto linear = ref_->make_linear(in, out, Backend<double>::kForwardAndBackward);
     using Then = Backend<double>::Then;
-    Values y = add, plain(y.size()), dx(x.size()), dw(w.size()), no_bias(y.size());
-    ref_->pack(*linear, w.data(), nullptr);
-    ref_->linear(0, *linear, n, x.data(), no_bias.data(), Then::kStore);
+    Values y = add, plain(y.size()), dx(x.size());
     ref_->pack(*linear, w.data(), bias.data());
     ref_->linear(0, *linear, n, x.data(), y.data(), Then::kAdd);
     ref_->linear(0, *linear, n, x.data(), plain.data(), Then::kStore);
     // Library and fallback may round the product before they add to it.
     const double tolerance = kNarrow ? 0x1p-7 : 5e-6;
-    auto Y = operand(add);
-    products.forward(n, in, out, X.data(), W.data(), B.data(), Y.data(), Y.data());
-    check("product, added in place" + at, get(device_, Y), y, tolerance);
     const auto A = operand(add);
     auto Z = room<E>(device_, n * out);
     products.forward(n, in, out, X.data(), W.data(), B.data(), A.data(), Z.data());
     check("product, added" + at, get(device_, Z), y, tolerance);
-    products.forward(n, in, out, X.data(), W.data(), nullptr, nullptr, Z.data());
-    check("product, no bias" + at, get(device_, Z), no_bias, tolerance);
     Values activated(y.size());
     ref_->gelu(0, n * out, plain.data(), activated.data());
-    for (const bool keep : {false, true}) {
-      auto P = room<E>(device_, n * out);
-      auto G = room<E>(device_, n * out);
-      products.forward_gelu(n, in, out, X.data(), W.data(), B.data(), keep ? P.data() : nullptr,
-                            G.data());
-      check("product, gelu" + at, get(device_, G), activated, kNarrow ? 0x1p-7 : 1e-5);
-      if (keep) check("product, gelu's input" + at, get(device_, P), plain, tolerance);
-    }
+    auto P = room<E>(device_, n * out), G = room<E>(device_, n * out);
+    products.forward_gelu(n, in, out, X.data(), W.data(), B.data(), P.data(), G.data());
+    check("product, gelu" + at, get(device_, G), activated, kNarrow ? 0x1p-7 : 1e-5);
+    check("product, gelu's input" + at, get(device_, P), plain, tolerance);
     ref_->linear_backward_input(0, *linear, n, dy.data(), dx.data(), false);
     auto DX = room<E>(device_, n * in);
-    products.backward_input(n, in, out, DY.data(), W.data(), nullptr, DX.data());
-    check("product backward" + at, get(device_, DX), dx, tolerance);
-    auto SUM = operand(x);
-    products.backward_input(n, in, out, DY.data(), W.data(), nullptr, SUM.data(), true);
-    Values sum = x;
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += dx[i];
-    check("product backward, added" + at, get(device_, SUM), sum, tolerance);
     ref_->gelu_backward(0, n * in, kept.data(), dx.data(), dx.data());
     products.backward_input(n, in, out, DY.data(), W.data(), K.data(), DX.data());
     check("product backward, gelu" + at, get(device_, DX), dx, kNarrow ? 0x1p-7 : 1e-5);
-    std::fill(dw.begin(), dw.end(), 0.25);
-    ref_->linear_backward_weight(0, in, out, n, x.data(), dy.data(), dw.data(), nullptr);
-    auto DW = wide(Values(w.size(), 0.25));
-    products.backward_weight(n, in, out, X.data(), DY.data(), DW.data());
-    check("product of weights" + at, get(device_, DW), dw, 5e-6);
   }
 };
 
