@@ -30,6 +30,8 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=share/setup/packages.sh
 . share/setup/packages.sh
+# shellcheck source=tests/counts.sh
+. tests/counts.sh
 
 # Not those of Cuda: ThreadSanitizer knows no fibers.
 M5_TSAN_TESTS='ThreadPool|Pipeline|OrderedSum|Faults|Pooler|Relations|Golden|Training|ModelGradient'
@@ -100,25 +102,22 @@ stage_build() {
 
 stage_unit() { run_ctest unit ci; }
 
-# run_scripts STAGE [TEST...]: tests/cli/run.sh with the m5 of the build; records its counts.
-run_scripts() {
-  local stage=$1 started=$SECONDS log=$logs/$1.log code counts
-  shift
-  bash tests/cli/run.sh build/ci/tools/m5 "$@" >"$log" 2>&1
+# not_passed LOG: the end of it, without lines of what has passed.
+not_passed() { grep -vE ': [0-9]+ passed, 0 failed$|^  [^ ]' "$1" | tail -n 60; }
+
+# run_counted STAGE STARTED COMMAND...: records what the last line of its output counts (tests/counts.sh).
+run_counted() {
+  local stage=$1 started=$2 log=$logs/$1.log passed=0 failed=0 code
+  "${@:3}" >"$log" 2>&1
   code=$?
-  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-  if [ -z "$counts" ]; then
-    tail -n 20 "$log"
-    record "$stage" 0 1 "$started" "no counts in $log"
-    return
-  fi
-  local passed=${counts%% *} failed
-  failed=${counts#*, }
-  failed=${failed%% *}
-  [ "$code" != 0 ] && [ "$failed" = 0 ] && failed=1
-  [ "$failed" != 0 ] && grep -vE '^(ok|PASS|pass)' "$log" | tail -n 60
+  add_counts "$stage" "$log"
+  [ "$code" = 0 ] || [ "$failed" != 0 ] || failed=1
+  [ "$failed" = 0 ] || not_passed "$log"
   record "$stage" "$passed" "$failed" "$started" "$log"
 }
+
+# run_scripts STAGE [TEST...]: tests/cli/run.sh with the m5 of the build.
+run_scripts() { run_counted "$1" "$SECONDS" bash tests/cli/run.sh build/ci/tools/m5 "${@:2}"; }
 
 stage_cli() { run_scripts cli; }
 
@@ -134,9 +133,9 @@ without_gpu() {
 gpu_part() {
   local log=$logs/gpu-$1.log
   if timeout 3600 "${@:2}" >"$log" 2>&1; then
-    gpu_passed=$((gpu_passed + 1))
+    passed=$((passed + 1))
   else
-    gpu_failed=$((gpu_failed + 1))
+    failed=$((failed + 1))
     echo "gpu: $1 failed:"
     grep -E 'FAILED|=========|error' "$log" | head -n 40
     tail -n 5 "$log"
@@ -144,7 +143,7 @@ gpu_part() {
 }
 
 stage_gpu() {
-  local started=$SECONDS log=$logs/gpu.log gpu_passed=0 gpu_failed=0 counts capability tool note
+  local started=$SECONDS log=$logs/gpu.log passed=0 failed=0 capability tool note
   # What shows a GPU before anything is built: NVIDIA's tool, its devices, or those of Windows' Linux.
   if ! nvidia-smi -L 2>/dev/null | grep -q GPU && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null && [ ! -e /dev/dxg ]; then
     without_gpu "no NVIDIA GPU (no nvidia-smi that lists one, no /dev/nvidia0)"
@@ -164,10 +163,8 @@ stage_gpu() {
     without_gpu "$(sed -n 's/^gpu: skipped: \(.*\); M5_REQUIRE_CUDA.*/\1/p' "$log")"
     return
   fi
-  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-  counts=${counts:-0 passed, 1 failed}
-  gpu_passed=${counts%% *} gpu_failed=$(sed -E 's/.*, ([0-9]+) failed/\1/' <<<"$counts")
-  [ "$gpu_failed" = 0 ] || grep -vE '^  ' "$log" | tail -n 60
+  add_counts gpu "$log"
+  [ "$failed" = 0 ] || not_passed "$log"
 
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
   gpu_part checks env PYTHON=false M5_GPU_ARCH="${M5_GPU_ARCH:-${capability:-90}}" bash tests/perf/gpu.sh build/gpu --checks
@@ -183,7 +180,7 @@ stage_gpu() {
     note+=" (no compute-sanitizer: its tools did not run)"
     echo "gpu: skip compute-sanitizer"
   fi
-  record gpu "$gpu_passed" "$gpu_failed" "$started" "$note"
+  record gpu "$passed" "$failed" "$started" "$note"
 }
 
 # Its packages are large, so only this stage asks for them.
@@ -243,15 +240,12 @@ stage_tidy() {
 }
 
 stage_fuzz() {
-  local started=$SECONDS log=$logs/fuzz.log counts
+  local started=$SECONDS
   if ! build_preset fuzz; then
     record fuzz 0 1 "$started" "no build"
     return
   fi
-  bash tests/fuzz/run.sh >"$log" 2>&1 || cat "$log"
-  counts=$(grep -oE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-  counts=${counts:-0 passed, 1 failed}
-  record fuzz "${counts%% *}" "$(sed -E 's/.*, ([0-9]+) failed/\1/' <<<"$counts")" "$started" "$log"
+  run_counted fuzz "$started" bash tests/fuzz/run.sh
 }
 
 stage_asan() {

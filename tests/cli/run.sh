@@ -20,6 +20,8 @@ MODEL=$scratch/tiny.safetensors
 "$maker" "$scratch/wild.safetensors" 1e38 || exit 2  # its sums overflow
 "$maker" "$scratch/sure.safetensors" 1e5 || exit 2  # sure of itself, and wrong
 SOURCE=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/counts.sh
+. "$SOURCE/tests/counts.sh"
 export M5 MODEL SOURCE WILD_MODEL=$scratch/wild.safetensors
 export SURE_MODEL=$scratch/sure.safetensors
 
@@ -34,18 +36,9 @@ fi
 # under nohup, would have been told to ignore.
 printf '%s\0' "${tests[@]}" | xargs -0 -P "$(nproc)" -I '{}' \
   bash -c 'env --default-signal bash "$1" >"$2/$(basename "$1").log" 2>&1' _ '{}' "$scratch"
-passed=0 failed=0
 for test in "${tests[@]}"; do
-  output=$(cat "$scratch/$(basename "$test").log")
-  echo "$output"
-  counts=$(tail -n 1 <<<"$output" | sed -nE 's/.*: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
-  if [ -z "$counts" ]; then
-    echo "FAIL $(basename "$test"): it did not finish"
-    failed=$((failed + 1))
-    continue
-  fi
-  passed=$((passed + ${counts% *}))
-  failed=$((failed + ${counts#* }))
+  name=$(basename "$test")
+  echo "$(<"$scratch/$name.log")"  # whatever it ends with, a line ends here
+  add_counts "$name" "$scratch/$name.log"
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+print_counts

@@ -18,6 +18,8 @@ M5=$(readlink -f "$1")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SOURCE=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/counts.sh
+. "$SOURCE/tests/counts.sh"
 MODEL=$SOURCE/share/models/m5-nano.safetensors
 GPU_LIBRARY=${M5_CUDA_LIBRARY:-}
 DEVICE=${M5_GPU_DEVICE:-cuda}
@@ -52,17 +54,8 @@ tests=("$here"/test_*.sh)
 if [ $# -gt 0 ]; then tests=("${@/#/$here/}"); fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-passed=0 failed=0
 for test in "${tests[@]}"; do  # one at a time: there is one GPU
   env --default-signal bash "$test" 2>&1 | tee "$scratch/log"
-  counts=$(tail -n 1 "$scratch/log" | sed -nE 's/.*: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
-  if [ -z "$counts" ]; then
-    echo "FAIL $(basename "$test"): it did not finish"
-    failed=$((failed + 1))
-    continue
-  fi
-  passed=$((passed + ${counts% *}))
-  failed=$((failed + ${counts#* }))
+  add_counts "$(basename "$test")" "$scratch/log"
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+print_counts
