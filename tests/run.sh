@@ -2,16 +2,18 @@
 # Everything that must hold before a commit is good.
 #
 #   bash tests/run.sh                  all stages
-#   bash tests/run.sh quick            all but gpu, workflows, packaging, tidy, fuzz and the sanitizers
-#   bash tests/run.sh STAGE...         some of: build unit cli gpu checks man workflows packaging tidy
+#   bash tests/run.sh quick            all but cuda, gpu, workflows, packaging, tidy, fuzz and the sanitizers
+#   bash tests/run.sh STAGE...         some of: build unit cli cuda gpu checks man workflows packaging tidy
 #                                      fuzz asan tsan
 #
 # build   the ci preset: what is installed (-O3, no assertions), with its tests; warnings are errors
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
-# gpu     where there is an NVIDIA GPU and nvcc: the preset cuda and tests/gpu/run.sh with its m5, every
-#         kernel and whole passes (tests/perf/gpu.sh --checks), the same under compute-sanitizer if that is
-#         installed. Elsewhere one line says that it is skipped, and why; M5_REQUIRE_CUDA=1 makes that a failure
+# cuda    where there is nvcc, in the PATH or /usr/local/cuda/bin: the preset cuda, libm5_cuda.so for all its
+#         architectures (warnings and spills are errors; no tests), and tests/cuda/test_library.sh. No GPU is needed
+# gpu     where there is an NVIDIA GPU, too: tests/gpu/run.sh with that build, every kernel and whole passes
+#         (tests/perf/gpu.sh --checks), and the same under compute-sanitizer if that is installed
+#         Where cuda or gpu is skipped one line says so, and why; M5_REQUIRE_CUDA=1 makes that a failure
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
 # workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules
@@ -41,7 +43,7 @@ export CTEST_PARALLEL_LEVEL=$jobs CLICOLOR=0
 # Builds of one checkout in several folders share their objects.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-all_stages=(build unit cli gpu checks man workflows packaging tidy fuzz asan tsan)
+all_stages=(build unit cli cuda gpu checks man workflows packaging tidy fuzz asan tsan)
 quick_stages=(build unit cli checks man)
 stages=("$@")
 [ $# = 0 ] && stages=("${all_stages[@]}")
@@ -121,12 +123,32 @@ run_scripts() { run_counted "$1" "$SECONDS" bash tests/cli/run.sh build/ci/tools
 
 stage_cli() { run_scripts cli; }
 
-# without_gpu REASON: the stage gpu, skipped, or failed where a GPU is required.
-without_gpu() {
-  local required=0 line="skipped: $1; M5_REQUIRE_CUDA=1 makes this a failure"
-  if [ "${M5_REQUIRE_CUDA:-0}" = 1 ]; then required=1 line="failed: M5_REQUIRE_CUDA=1, but $1"; fi
-  echo "gpu: $line"
-  record gpu 0 $required "$SECONDS" "$line"
+# without STAGE REASON: it is skipped, or failed where CUDA is required.
+without() {
+  local required=0 line="skipped: $2; M5_REQUIRE_CUDA=1 makes this a failure"
+  if [ "${M5_REQUIRE_CUDA:-0}" = 1 ]; then required=1 line="failed: M5_REQUIRE_CUDA=1, but $2"; fi
+  echo "$1: $line"
+  record "$1" 0 $required "$SECONDS" "$line"
+}
+
+# build_cuda STAGE: builds the preset cuda, which a stage before may have done. Where it cannot be, records why.
+build_cuda() {
+  local started=$SECONDS
+  if ! command -v nvcc >/dev/null; then
+    without "$1" "no nvcc in the PATH or /usr/local/cuda/bin"
+  elif build_preset cuda; then
+    return 0
+  else
+    record "$1" 0 1 "$started" "no build"
+  fi
+  return 1
+}
+
+stage_cuda() {
+  local started=$SECONDS PATH=$PATH:/usr/local/cuda/bin
+  build_cuda cuda || return
+  run_counted cuda "$started" env SOURCE="$PWD" M5="$PWD/build/cuda/tools/m5" \
+    MODEL="$PWD/share/models/m5-nano.safetensors" bash tests/cuda/test_library.sh
 }
 
 # gpu_part NAME COMMAND...: one more test of the stage gpu, for an hour at most; its log is $logs/gpu-NAME.log.
@@ -146,21 +168,14 @@ stage_gpu() {
   local started=$SECONDS log=$logs/gpu.log passed=0 failed=0 capability tool note
   # What shows a GPU before anything is built: NVIDIA's tool, its devices, or those of Windows' Linux.
   if ! nvidia-smi -L 2>/dev/null | grep -q GPU && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null && [ ! -e /dev/dxg ]; then
-    without_gpu "no NVIDIA GPU (no nvidia-smi that lists one, no /dev/nvidia0)"
+    without gpu "no NVIDIA GPU (no nvidia-smi that lists one, no /dev/nvidia0)"
     return
   fi
   local PATH=$PATH:/usr/local/cuda/bin
-  if ! command -v nvcc >/dev/null; then
-    without_gpu "no nvcc in the PATH or /usr/local/cuda/bin"
-    return
-  fi
-  if ! build_preset cuda; then
-    record gpu 0 1 "$started" "no build"
-    return
-  fi
+  build_cuda gpu || return
   M5_CUDA_LIBRARY=$PWD/build/cuda/lib/libm5_cuda.so bash tests/gpu/run.sh build/cuda/tools/m5 >"$log" 2>&1
   if grep -q '^gpu: skipped: ' "$log"; then  # one that is too old
-    without_gpu "$(sed -n 's/^gpu: skipped: \(.*\); M5_REQUIRE_CUDA.*/\1/p' "$log")"
+    without gpu "$(sed -n 's/^gpu: skipped: \(.*\); M5_REQUIRE_CUDA.*/\1/p' "$log")"
     return
   fi
   add_counts gpu "$log"
