@@ -12,8 +12,9 @@
 # cuda    where there is nvcc, in the PATH or /usr/local/cuda/bin: the preset cuda, libm5_cuda.so for all its
 #         architectures (warnings and spills are errors; no tests), and tests/cuda/test_library.sh. No GPU is needed
 # gpu     where there is an NVIDIA GPU, too: tests/gpu/run.sh with that build, every kernel and whole passes
-#         (tests/perf/gpu.sh --checks), and the same under compute-sanitizer if that is installed
-#         Where cuda or gpu is skipped one line says so, and why; M5_REQUIRE_CUDA=1 makes that a failure
+#         (tests/perf/gpu.sh --checks), and the same under compute-sanitizer
+#         Where cuda, gpu or compute-sanitizer is skipped one line says so, and why; M5_REQUIRE_CUDA=1 makes that a
+#         failure
 # checks  every tests/checks/check_*.sh
 # man     mandoc's lint over every page
 # workflows  share/workflows run by Snakemake and MultiQC, Nextflow's modules
@@ -193,7 +194,8 @@ stage_gpu() {
     done
   else
     note+=" (no compute-sanitizer: its tools did not run)"
-    echo "gpu: skip compute-sanitizer"
+    [ "${M5_REQUIRE_CUDA:-0}" = 1 ] && failed=$((failed + 1))
+    echo "gpu: no compute-sanitizer: its tools did not run; M5_REQUIRE_CUDA=1 makes this a failure"
   fi
   record gpu "$passed" "$failed" "$started" "$note"
 }
