@@ -3,12 +3,18 @@
 . "$(dirname "$0")/harness.sh"
 
 # Tolerances. Where fp32 sums are added in another order a logit is off by some 1e-5, and a probability by
-# a quarter of that at most: on an H200 8.9e-6 were seen on phage lambda. bf16 has 8 bits: 0.014 were seen,
-# 6.9e-4 on the mean. Nats of a base are off by as much as its logits are.
+# a quarter of that at most: on an H200 8.9e-6 were seen of M. genitalium. bf16 has 8 bits: there 0.0142 were seen,
+# 6.9e-4 on the mean; twice that is allowed. Nats of a base are off by as much as its logits are. The rows of a
+# repeat are off alike, so that bits do not average out: those of the file below were off by 1.9e-3 on the CPU in
+# bf16 (x, too), probabilities by 1e-3 on the mean in the emulation (kernels/cuda/README.md), 0.0083 at most.
 fp32=(1e-4 1e-5)      # probabilities: at most, on the mean
 fp32_nats=(5e-4 5e-5)
-bf16=(0.05 2e-3)
+bf16=(0.03 1.4e-3)
 bf16_bits=1e-3        # of a whole genome; fp32: 1e-4
+bf16_repeats=(0.03 2e-3)
+bf16_repeats_bits=4e-3
+# Of some hundred rows less averages out: the emulation was off by 1.3e-3 and 5e-3 bits with 61.
+[ "$DIVISOR" = 1 ] || bf16=(0.03 2.6e-3) bf16_bits=1e-2
 vectors=(1e-4 1e-5)   # of the greatest number of all vectors
 bf16_vectors=(0.06 3e-3)
 
@@ -34,23 +40,27 @@ compare_scores() {
   equal "$name: rows" "$(grep -vc '^#' gpu)" "$(grep -vc '^#' cpu)"
   close "$name, bits of all" 0 <(mean_bits gpu.json) <(mean_bits cpu.json) 1e-4 1e-4
 }
+# compare_bf16 NAME BITS MAX MEAN [OPTION...]: of the device in bf16, and of the CPU in fp32, which compare_scores left.
+compare_bf16() {
+  scores gpu --device "$DEVICE" --precision "$BF16" "${@:5}"
+  close "$1 in bf16, probabilities" 3 gpu cpu "$3" "$4"
+  close "$1 in bf16, bits of all" 0 <(mean_bits gpu.json) <(mean_bits cpu.json) "$2" "$2"
+}
 
 # --- a real genome: phage lambda, as a user scores it ------------------------------------------------------
 first "$SOURCE/share/examples/lambda.fa.gz" "$(scaled 48502)" >lambda.fa
 compare_scores "lambda" lambda.fa
 equal "lambda: every base" "$(grep -vc '^#' gpu)" $(($(scaled 48502) + 1))
+check "the output names the device" grep -q "^#settings: .* device=${DEVICE%:*} " gpu
+compare_bf16 "lambda" $bf16_bits "${bf16[@]}" lambda.fa
 mv cpu lambda.cpu
 mv cpu.json lambda.json
-check "the output names the device" grep -q "^#settings: .* device=${DEVICE%:*} " gpu
-scores gpu --device "$DEVICE" --precision "$BF16" lambda.fa
-close "lambda in bf16, probabilities" 3 gpu lambda.cpu "${bf16[@]}"
-close "lambda in bf16, bits of all" 0 <(mean_bits gpu.json) <(mean_bits lambda.json) $bf16_bits $bf16_bits
 # That these comparisons see what differs.
 scores other --device cpu --memory off lambda.fa
 far "other scores, probabilities" 3 other lambda.cpu "${bf16[@]}"
 far "other scores, nats" 2 <(nats other) <(nats lambda.cpu) "${fp32_nats[@]}"
 far "other scores, bits" 0 <(mean_bits other.json) <(mean_bits lambda.json) $bf16_bits $bf16_bits
-far "rows that are missing" 3 <(sed 99q lambda.cpu) lambda.cpu 1 1
+far "rows that are missing" 3 <(sed 40q lambda.cpu) lambda.cpu 1 1
 far "a row of another place" 3 <(sed '9s/\t[0-9]*\t/\t1\t/' lambda.cpu) lambda.cpu 1 1
 far "what is not a number" 3 <(sed '9s/\t[0-9.]*$/\tnan/' lambda.cpu) <(sed '9s/\t[0-9.]*$/\tnan/' lambda.cpu) 1 1
 
@@ -63,6 +73,7 @@ else
   record bacterium "$(scaled 400000)" 1 >bacterium.fa
 fi
 compare_scores "a bacterium" --memory off --passes 2 bacterium.fa
+compare_bf16 "a bacterium" $bf16_bits "${bf16[@]}" --memory off --passes 2 bacterium.fa
 
 # --- what genomes have that random bases have not ---------------------------------------------------------
 {
@@ -80,6 +91,7 @@ compare_scores "a bacterium" --memory off --passes 2 bacterium.fa
 for length in 1 2 127 128 129 511 512 513; do record "l$length" $length $length; done >edges.fa
 for i in $(seq "$(scaled 400 20)"); do record "s$i" $((i * 37 % 290 + 1)) "$i"; done >short.fa
 compare_scores "repeats" --memory off repeats.fa
+compare_bf16 "repeats" $bf16_repeats_bits "${bf16_repeats[@]}" --memory off repeats.fa
 compare_scores "repeats, with the genome memory" --passes 2 repeats.fa
 compare_scores "lengths about 128 and 512" --memory off edges.fa
 compare_scores "lengths about 128 and 512, circular" --memory off --circular edges.fa

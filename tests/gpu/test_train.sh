@@ -2,7 +2,7 @@
 # m5 train on a GPU: beside the CPU, run by run, interrupted and resumed.
 . "$(dirname "$0")/harness.sh"
 
-# A shape that has the kernels of tensor cores (orders 2 and 4, eight values a head) in bf16.
+# A shape that has the kernels of tensor cores (orders 2, 4 and 6, eight values a head) in bf16.
 cat >shape.json <<'J'
 {"format_version": 1, "name": "shape", "dim": 64, "layers": 3, "heads": 8, "ff_dim": 160, "order": 4,
  "bound": 1.0, "window": 3, "norm_epsilon": 1e-5,
