@@ -15,6 +15,16 @@ void check(cudaError_t status, const char* what) {
 
 std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000); }
 
+// Around calls that give something back: they cannot throw, and the thread may never have chosen a
+// GPU. What fails there is forgotten, or the next launch would be blamed for it.
+class Unchecked {
+ public:
+  explicit Unchecked(int index) { cudaSetDevice(index); }
+  ~Unchecked() { cudaGetLastError(); }
+  Unchecked(const Unchecked&) = delete;
+  Unchecked& operator=(const Unchecked&) = delete;
+};
+
 }  // namespace
 
 Device::Device(int index) : index_(index) {
@@ -55,6 +65,7 @@ Device::Device(int index) : index_(index) {
 }
 
 Device::~Device() {
+  const Unchecked here(index_);
   for (const Mark& mark : marks_) {
     cudaEventDestroy(mark.begin);
     cudaEventDestroy(mark.end);
@@ -114,6 +125,7 @@ void* Device::allocate(std::size_t bytes, const char* what) {
 }
 
 void Device::release(void* memory, std::size_t bytes) noexcept {
+  const Unchecked here(index_);
   if (pool_) {
     cudaFreeAsync(memory, stream_);
   } else {
@@ -136,7 +148,10 @@ void* Device::allocate_pinned(std::size_t bytes) {
   return memory;
 }
 
-void Device::release_pinned(void* memory) noexcept { cudaFreeHost(memory); }
+void Device::release_pinned(void* memory) noexcept {
+  const Unchecked here(index_);
+  cudaFreeHost(memory);
+}
 
 void Device::upload(void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
@@ -225,8 +240,17 @@ Event::Event(Device& device) : device_(device) {
   device.use();
   check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event");
 }
-Event::~Event() { cudaEventDestroy(event_); }
-void Event::record() { check(cudaEventRecord(event_, device_.stream()), "an event"); }
-void Event::wait() { check(cudaEventSynchronize(event_), "a kernel"); }
+Event::~Event() {
+  const Unchecked here(device_.index_);
+  cudaEventDestroy(event_);
+}
+void Event::record() {
+  device_.use();
+  check(cudaEventRecord(event_, device_.stream()), "an event");
+}
+void Event::wait() {
+  device_.use();
+  check(cudaEventSynchronize(event_), "a kernel");
+}
 
 }  // namespace m5::kernels::cuda
