@@ -53,9 +53,12 @@ Device::Device(int index) : index_(index) {
   shared_bytes_ = properties.sharedMemPerBlockOptin;
   warpgroups_ = properties.major == 9 && properties.minor == 0;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
-  int pools = 0;
+  int pools = 0, reads_pageable = 0;
   check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index),
         "asking for the properties of the GPU");
+  check(cudaDeviceGetAttribute(&reads_pageable, cudaDevAttrPageableMemoryAccess, index),
+        "asking for the properties of the GPU");
+  reads_pageable_ = reads_pageable != 0;
   if (pools) {
     // Gigabytes that are given back and taken again for every pass cost as much as its kernels.
     check(cudaDeviceGetDefaultMemPool(&pool_, index), "asking for the pool of memory");
@@ -154,14 +157,16 @@ void Device::release_pinned(void* memory) noexcept {
 }
 
 void Device::upload(void* to, const void* from, std::size_t bytes) {
-  if (bytes == 0) return;
-  use();
-  // From pageable memory: returns when the bytes have been read.
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the GPU");
+  upload_pinned(to, from, bytes);
+  // Pageable memory is read, into a buffer of the driver, before the call returns; but not where
+  // the GPU reads such memory itself (GH200, Linux with HMM): there the copy may still be queued.
+  if (reads_pageable_) finish();
 }
 
 void Device::upload_pinned(void* to, const void* from, std::size_t bytes) {
-  upload(to, from, bytes);
+  if (bytes == 0) return;
+  use();
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the GPU");
 }
 
 void Device::download_pinned(void* to, const void* from, std::size_t bytes) {

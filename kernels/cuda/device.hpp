@@ -111,6 +111,7 @@ class Device {
   int index_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaMemPool_t pool_ = nullptr;  // null where the driver has none
+  bool reads_pageable_ = false;   // of the host, without a copy by the driver
   bool profiling_ = false;
   std::vector<Mark> marks_;
 #else
