@@ -214,7 +214,8 @@ Bytes CudaSweeps<E>::pass_memory(const PassSize& size) const {
   const std::int64_t kept = training ? config().layers : std::min(config().layers, 2);
   const std::int64_t states = (kept + training) * size.contexts * attention_.state();
   const std::int64_t queries = config().layers == 1 ? 0 : query_columns();
-  const std::int64_t pieces = size.rows / kPieceRows + size.sequences;
+  // Of all rows and of those that are asked for.
+  const std::int64_t pieces = 2 * (size.rows / kPieceRows + size.sequences);
   const std::int64_t tokens = size.rows + 2 * size.sequences * config().window;
   Bytes bytes;
   bytes.device = count(streams * stream + size.rows * queries, sizeof(E)) +
