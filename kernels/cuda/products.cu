@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/cuda/mma.hpp"
+#include "kernels/cuda/choice.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "m5/error.hpp"
 
@@ -78,23 +78,6 @@ struct Description {
 
 constexpr int kProposals = 8;
 constexpr std::int64_t kTriedRows = 32768;  // of products whose rows do not meet
-constexpr int kThreads = 256;
-
-// Pairs of bf16 in [-1, 1).
-M5_KERNEL random_kernel(std::int64_t count, unsigned seed, unsigned* to) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= count) return;
-  unsigned x = static_cast<unsigned>(i) * 0x9e3779b9u + seed * 0x85ebca6bu;
-  x = (x ^ x >> 16) * 0x7feb352du;
-  x = (x ^ x >> 15) * 0x846ca68bu;
-  x ^= x >> 16;
-  const auto number = [](unsigned bits) { return static_cast<float>(bits) * 0x1p-15f - 1; };
-  to[i] = pack(number(x & 0xffff), number(x >> 16));
-}
-M5_KERNEL compare_kernel(std::int64_t count, const unsigned* x, const unsigned* y, int* differ) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count && x[i] != y[i]) *differ = 1;  // whoever comes last writes the same
-}
 
 struct Timer {
   cudaEvent_t event = nullptr;
@@ -178,8 +161,9 @@ struct Products::Impl {
     if (rows_are_n) tried.n = std::min(tried.n, kTriedRows);
     try {
       return fastest(tried, choices, bias, aux);
-    } catch (const Error&) {
-      return choices[0];  // no memory to try them in
+    } catch (const Error&) {  // no memory to try them in
+      device.finish();        // or a kernel that failed: then nothing will work, and this says so
+      return choices[0];
     }
   }
 
@@ -197,14 +181,10 @@ struct Products::Impl {
          d_first = words(result_words), own_aux = words(aux_words), aux_first = words(aux_words);
     Array<int> differ(device, 1, "the choice of a product");
     const auto fill = [&](Array<unsigned>& to, unsigned seed) {
-      const auto count = static_cast<std::int64_t>(to.size());
-      device.launch("choice", random_kernel, static_cast<unsigned>(ceil_div(count, kThreads)),
-                    kThreads, 0, count, seed, to.data());
+      random_pairs(device, static_cast<std::int64_t>(to.size()), seed, to.data());
     };
     const auto compare = [&](const Array<unsigned>& x, const Array<unsigned>& y) {
-      const auto count = static_cast<std::int64_t>(x.size());
-      device.launch("choice", compare_kernel, static_cast<unsigned>(ceil_div(count, kThreads)),
-                    kThreads, 0, count, x.data(), y.data(), differ.data());
+      compare_words(device, static_cast<std::int64_t>(x.size()), x.data(), y.data(), differ.data());
     };
     fill(b, 2);
     const Timer begin, end;

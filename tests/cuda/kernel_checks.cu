@@ -3,6 +3,7 @@
 #include "kernel_checks.hpp"
 
 #include "check_arrays.hpp"
+#include "kernels/cuda/choice.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/sequences.hpp"
@@ -317,10 +318,72 @@ class Checks : CheckList<E> {
   }
 };
 
+// What chooses among the algorithms of a product: numbers for it, and a difference in any word.
+class ChoiceChecks : CheckList<bf16> {
+ public:
+  using CheckList<bf16>::CheckList;
+
+  void all() {
+    const auto words = [&](unsigned seed) {
+      auto array = put_typed(device_, std::vector<unsigned>(kWords + 1, kUntouched));
+      random_pairs(device_, kWords, seed, array.data());
+      return array;
+    };
+    const auto a = words(1), other = words(2);
+    const std::vector<unsigned> x = get_typed(device_, a), y = get_typed(device_, other);
+    double sum = 0, squares = 0, greatest = 0, product = 0, same = 0;
+    const auto number = [](unsigned word, int half) {
+      return static_cast<double>(to_float(bf16{static_cast<std::uint16_t>(word >> 16 * half)}));
+    };
+    for (std::size_t i = 0; i < kWords; ++i) {
+      same += x[i] == y[i];
+      product += number(x[i], 0) * number(x[i], 1);
+      for (const int half : {0, 1}) {
+        const double v = number(x[i], half);
+        sum += v;
+        squares += v * v;
+        greatest = std::max(greatest, std::abs(v));
+      }
+    }
+    // Uniform in [-1, 1]; four standard deviations.
+    const double n = 2 * kWords;
+    check("numbers of a choice: greatest", {greatest}, {1}, 0x1p-7);
+    check("their mean", {1 + sum / n}, {1}, 4 * std::sqrt(1 / 3.0 / n));
+    check("their squares", {squares / n}, {1 / 3.0}, 3 * 4 * std::sqrt(4 / 45.0 / n));
+    check("those of a pair", {1 + product / kWords}, {1}, 4 / 3.0 / std::sqrt(kWords));
+    check("those of another seed, equal", {same}, {0}, 2);
+    check("the word behind them", {static_cast<double>(x[kWords])}, {1.0 * kUntouched}, 0);
+
+    const auto differ = [&](const std::vector<unsigned>& changed, int before) {
+      auto flag = put_typed(device_, std::vector<int>{before});
+      const auto to = put_typed(device_, changed);
+      compare_words(device_, kWords, a.data(), to.data(), flag.data());
+      return static_cast<double>(get_typed(device_, flag)[0]);
+    };
+    std::vector<unsigned> changed = x;
+    changed[kWords] = 0;  // is none of them
+    Values flags{differ(changed, 0), differ(changed, 1)}, expected{0, 1};
+    for (const std::size_t at : {0, 255, 256, 700, kWords - 1}) {
+      for (const unsigned bit : {1u, 1u << 31}) {
+        changed = x;
+        changed[at] ^= bit;
+        flags.push_back(differ(changed, 0));
+        expected.push_back(1);
+      }
+    }
+    check("what differs", flags, expected, 0);
+  }
+
+ private:
+  static constexpr int kWords = 1000;
+  static constexpr unsigned kUntouched = 0x12345678;
+};
+
 }  // namespace
 
 std::vector<Check> kernel_checks(Device& device) {
   std::vector<Check> checks;
+  ChoiceChecks(device, checks).all();
   Checks<float>(device, checks).all();
   Checks<bf16>(device, checks).all();
   attention_checks(device, checks);
