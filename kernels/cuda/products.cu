@@ -92,19 +92,14 @@ struct Choice {
   cublasLtMatmulAlgo_t algorithm{}, first{};  // the one that was taken, the first that was proposed
 };
 
-// Of all pointers of such a product: their rows begin anywhere.
-std::uint32_t alignment(const Shape& s) {
-  const std::int64_t all = s.lda | s.ldb | s.ldd;
-  return static_cast<std::uint32_t>(std::min<std::int64_t>(256, (all & -all) * 2));
-}
-
 }  // namespace
 
 struct Products::Impl {
-  Impl(Device& d, std::int64_t rows, bool measure)
+  Impl(Device& d, std::int64_t rows, bool measure, std::int64_t aligned_elements)
       : device(d),
         most_rows(rows),
         measured(measure),
+        aligned(aligned_elements),
         workspace(d, static_cast<std::int64_t>(workspace_bytes()), "the products' workspace") {
     check(cublasLtCreate(&handle), "starting");
   }
@@ -129,11 +124,13 @@ struct Products::Impl {
                                          &bytes, sizeof bytes);
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                          &schemes, sizeof schemes);
-    const std::uint32_t aligned = alignment(s);
+    // One leading dimension is `in`, another one `out`.
+    const auto bytes_aligned = static_cast<std::uint32_t>(
+        product_alignment(static_cast<int>(s.lda), static_cast<int>(s.ldb | s.ldd), aligned));
     for (const auto of :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-      cublasLtMatmulPreferenceSetAttribute(preference, of, &aligned, sizeof aligned);
+      cublasLtMatmulPreferenceSetAttribute(preference, of, &bytes_aligned, sizeof bytes_aligned);
     }
     cublasLtMatmulHeuristicResult_t results[kProposals] = {};
     int count = 0;
@@ -272,6 +269,7 @@ struct Products::Impl {
   Device& device;
   const std::int64_t most_rows;
   const bool measured;
+  const std::int64_t aligned;
   Array<unsigned char> workspace;
   cublasLtHandle_t handle = nullptr;
   using Key = std::tuple<bool, bool, std::int64_t, std::int64_t, std::int64_t, cudaDataType_t,
@@ -279,8 +277,8 @@ struct Products::Impl {
   std::map<Key, Choice> choices;
 };
 
-Products::Products(Device& device, std::int64_t most_rows, bool measured)
-    : impl_(std::make_unique<Impl>(device, most_rows, measured)) {}
+Products::Products(Device& device, std::int64_t most_rows, bool measured, std::int64_t aligned)
+    : impl_(std::make_unique<Impl>(device, most_rows, measured, aligned)) {}
 Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return std::size_t{64} << 20; }
 

@@ -2,6 +2,7 @@
 // Operands are E (float: in true fp32, bf16), sums fp32. W [out][in].
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -14,12 +15,21 @@ namespace m5::kernels::cuda {
 template <class E>
 using Maybe = const std::type_identity_t<E>*;
 
+// Bytes that every pointer of a product of such columns is a multiple of: rows may begin with any
+// of their array, and weights and bias at any multiple of `aligned` elements.
+inline std::int64_t product_alignment(int in, int out, std::int64_t aligned) {
+  const std::int64_t all = in | out | aligned;
+  return std::min<std::int64_t>(256, (all & -all) * 2);
+}
+
 class Products {
  public:
   // most_rows: n of all calls, at most; algorithms are chosen for it, so that the rows of a product
   // do not depend on how many there are. Takes workspace_bytes() on the device.
-  // measured: see CudaSetup::measured_products.
-  Products(Device& device, std::int64_t most_rows, bool measured = false);
+  // measured: see CudaSetup::measured_products. aligned: see product_alignment; what is not given
+  // here is of arrays that begin as memory of the device does.
+  Products(Device& device, std::int64_t most_rows, bool measured = false,
+           std::int64_t aligned = 128);
   ~Products();
   static std::size_t workspace_bytes();
 

@@ -95,6 +95,14 @@ std::vector<Region> regions_of(const ParameterTable& table, const ModelConfig& c
   return regions;
 }
 
+std::int64_t operand_alignment(const ParameterTable& table) {
+  std::int64_t places = 0;
+  for (const ParameterSpec& spec : table.specs) {
+    if (spec.offset < table.encoder) places |= spec.offset;
+  }
+  return places & -places;
+}
+
 void convert(Device& device, const Array<Region>& regions, std::int64_t count, const float* x,
              bf16* y) {
   device.launch("convert", convert_kernel, blocks(count), kThreads, 0, regions.data(),

@@ -47,6 +47,10 @@ struct Region {
 std::vector<Region> regions_of(const ParameterTable& table, const ModelConfig& config,
                                bool by_heads);
 
+// The greatest power of two that divides the place of every tensor of the encoder: a bias of ff
+// numbers lies before what follows it.
+std::int64_t operand_alignment(const ParameterTable& table);
+
 // Of the first `count` elements of the slab, a multiple of 4; a region that it cuts has one
 // component.
 //

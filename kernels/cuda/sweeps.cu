@@ -162,7 +162,8 @@ template <class E>
 void CudaSweeps<E>::load(const float* parameters) {
   if (parameters_.size() == 0) {
     require_free(ready_memory().device, "the model needs");
-    products_ = std::make_unique<Products>(device_, setup_.chunk_rows, setup_.measured_products);
+    products_ = std::make_unique<Products>(device_, setup_.chunk_rows, setup_.measured_products,
+                                           operand_alignment(table()));
     parameters_ = Array<float>(device_, table().total, "the parameters");
     if (!std::is_same_v<E, float>) operands_ = Array<E>(device_, table().total, "the parameters");
     const auto regions = static_cast<std::int64_t>(regions_.size());

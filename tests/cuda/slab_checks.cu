@@ -80,6 +80,7 @@ class Checks : CheckList<bf16> {
     }
     of({8, 1, true, true}, true);
     of({8, 32, false, false}, true);
+    alignment();
   }
 
  private:
@@ -121,6 +122,21 @@ class Checks : CheckList<bf16> {
     auto back = put_typed(device_, Values(total));
     add_gradient(device_, where, table.total, wide(y).data(), back.data());
     check("add_gradient of convert" + at, get_typed(device_, back), x, 0);
+  }
+
+  // ff decides where it has fewer factors of two than d.
+  void alignment() {
+    Values actual, expected;
+    const std::vector<std::pair<int, double>> of_ff{{40, 8}, {48, 16}, {512, 64}};
+    for (const auto& [ff, aligned] : of_ff) {
+      for (const bool conv : {false, true}) {
+        ModelConfig c = config_of({8, 8, conv, true});
+        c.ff_dim = ff;
+        actual.push_back(static_cast<double>(operand_alignment(ParameterTable(c))));
+        expected.push_back(aligned);
+      }
+    }
+    check("alignment of operands", actual, expected, 0);
   }
 
   // What is wrong with the regions: a gap or an overlap, a place beyond the region, two that are

@@ -1,17 +1,31 @@
 #include "kernels/cuda/products.hpp"
 
-#include <vector>
+#include <initializer_list>
+#include <string>
 
 #include "kernels/cuda/rows.hpp"
+#include "m5/error.hpp"
 
 namespace m5::kernels::cuda {
 
 struct Products::Impl {
+  // What cuBLASLt is promised of the pointers.
+  void require_aligned(int in, int out, std::initializer_list<const void*> pointers) const {
+    const auto bytes = static_cast<std::uintptr_t>(product_alignment(in, out, aligned));
+    for (const void* p : pointers) {
+      if (reinterpret_cast<std::uintptr_t>(p) % bytes == 0) continue;
+      throw Error(ErrorKind::kInternal, "a pointer of a product of " + std::to_string(in) + " to " +
+                                            std::to_string(out) + " columns is not aligned to " +
+                                            std::to_string(bytes) + " bytes");
+    }
+  }
+
   Device& device;
+  const std::int64_t aligned;
 };
 
-Products::Products(Device& device, std::int64_t, bool)
-    : impl_(std::make_unique<Impl>(Impl{device})) {}
+Products::Products(Device& device, std::int64_t, bool, std::int64_t aligned)
+    : impl_(std::make_unique<Impl>(Impl{device, aligned})) {}
 Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return 0; }
 
@@ -44,6 +58,7 @@ void Products::forward(std::int64_t n, int in, int out, const E* x, const E* w, 
 template <class E>
 void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E* w, const E* bias,
                             std::type_identity_t<E>* keep, E* y) {
+  impl_->require_aligned(in, out, {bias, keep});
   forward(n, in, out, x, w, nullptr, nullptr, y);
   gelu(impl_->device, n, out, y, bias, keep, y);
 }
@@ -51,6 +66,7 @@ void Products::forward_gelu(std::int64_t n, int in, int out, const E* x, const E
 template <class E>
 void Products::backward_input(std::int64_t n, int in, int out, const E* dy, const E* w,
                               Maybe<E> keep, E* dx, bool add) {
+  impl_->require_aligned(in, out, {dy, w, keep, dx});
   impl_->device.queue([=] {
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t k = 0; k < in; ++k) {
@@ -66,6 +82,7 @@ void Products::backward_input(std::int64_t n, int in, int out, const E* dy, cons
 template <class E>
 void Products::backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy,
                                float* dw) {
+  impl_->require_aligned(in, out, {x, dy, dw});
   impl_->device.queue([=] {
     for (std::int64_t o = 0; o < out; ++o) {
       for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] += dot(dy + o, out, x + k, in, n);
