@@ -8,6 +8,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kClasses = 4;
+static_assert(kSumRows / kWarps <= kChainRows, "a chain of fp32 sums would be longer");
 
 M5_DEVICE int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 M5_DEVICE int warp() { return static_cast<int>(threadIdx.x) / kWarp; }

@@ -110,6 +110,7 @@ M5_KERNEL M5_BOUNDS(kThreads, kLoads == 1 ? 2 : 1)
                          const E* dx_in, E* dx_out, NormSums sums) {
   constexpr int kDim = kLanes * kEight * kLoads, kGroups = kThreads / kLanes;
   constexpr int kKinds = kBoth ? 3 : 1;
+  static_assert(kSumRows / kGroups <= kChainRows, "a chain of fp32 sums would be longer");
   const int column = lane() % kLanes * kEight, group = static_cast<int>(threadIdx.x) / kLanes;
   const std::int64_t first = std::int64_t{blockIdx.x} * kSumRows;
   float g[kLoads][kEight], sum[kKinds][kLoads][kEight] = {};
@@ -225,6 +226,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4) any_norm_kernel(std::int64_t n, int dim, float 
 }
 
 // The sums over rows lie in shared memory, [warps][kinds][dim]: a lane adds to its own columns.
+// Where rows are so wide that there are few warps, the part goes by stretches of kChainRows rows a
+// warp, whose sums are added in order.
 template <class E>
 M5_KERNEL any_norm_backward_kernel(std::int64_t n, int dim, float epsilon, const E* x,
                                    const float* gain, const E* dh, const E* dx_in, E* dx_out,
@@ -233,51 +236,58 @@ M5_KERNEL any_norm_backward_kernel(std::int64_t n, int dim, float epsilon, const
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const int kinds = sums.before ? 3 : 1;
   float* mine = shared + warp() * kinds * dim;
-  for (int c = lane(); c < kinds * dim; c += kWarp) mine[c] = 0;
-  __syncwarp();
   const std::int64_t first = std::int64_t{blockIdx.x} * kSumRows;
   const std::int64_t end = first + kSumRows < n ? first + kSumRows : n;
-  for (std::int64_t row = first + warp(); row < end; row += warps) {
-    const E* xr = x + row * dim;
-    const E* hr = dh + row * dim;
-    float square = 0, dot = 0;
-    for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-      float v[4], g[4], h[4];
-      load4(xr + c, v);
-      load4(gain + c, g);
-      load4(hr + c, h);
+  for (std::int64_t begin = first; begin < end; begin += warps * kChainRows) {
+    for (int c = lane(); c < kinds * dim; c += kWarp) mine[c] = 0;
+    __syncwarp();
+    for (int i = 0; i < kChainRows; ++i) {
+      const std::int64_t row = begin + warp() + std::int64_t{i} * warps;
+      if (row >= end) break;
+      const E* xr = x + row * dim;
+      const E* hr = dh + row * dim;
+      float square = 0, dot = 0;
+      for (int c = lane() * 4; c < dim; c += kWarp * 4) {
+        float v[4], g[4], h[4];
+        load4(xr + c, v);
+        load4(gain + c, g);
+        load4(hr + c, h);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        square = fmaf(v[i], v[i], square);
-        dot = fmaf(g[i] * h[i], v[i], dot);
+        for (int k = 0; k < 4; ++k) {
+          square = fmaf(v[k], v[k], square);
+          dot = fmaf(g[k] * h[k], v[k], dot);
+        }
+      }
+      square = warp_sum(square);
+      dot = warp_sum(dot);
+      const float root = fast_inverse_root(square, dim, epsilon);
+      const float factor = root * root * root * dot / static_cast<float>(dim);
+      for (int c = lane() * 4; c < dim; c += kWarp * 4) {
+        float v[4], g[4], h[4], d[4] = {};
+        load4(xr + c, v);
+        load4(gain + c, g);
+        load4(hr + c, h);
+        if (dx_in) load4(dx_in + row * dim + c, d);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          mine[c + k] += h[k] * v[k] * root;
+          if (kinds == 3) mine[dim + c + k] += d[k];
+          d[k] += root * g[k] * h[k] - v[k] * factor;
+          if (kinds == 3) mine[2 * dim + c + k] += d[k];
+        }
+        store4(dx_out + row * dim + c, d);
       }
     }
-    square = warp_sum(square);
-    dot = warp_sum(dot);
-    const float root = fast_inverse_root(square, dim, epsilon);
-    const float factor = root * root * root * dot / static_cast<float>(dim);
-    for (int c = lane() * 4; c < dim; c += kWarp * 4) {
-      float v[4], g[4], h[4], d[4] = {};
-      load4(xr + c, v);
-      load4(gain + c, g);
-      load4(hr + c, h);
-      if (dx_in) load4(dx_in + row * dim + c, d);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        mine[c + i] += h[i] * v[i] * root;
-        if (kinds == 3) mine[dim + c + i] += d[i];
-        d[i] += root * g[i] * h[i] - v[i] * factor;
-        if (kinds == 3) mine[2 * dim + c + i] += d[i];
-      }
-      store4(dx_out + row * dim + c, d);
+    __syncthreads();
+    for (int c = static_cast<int>(threadIdx.x); c < kinds * dim;
+         c += static_cast<int>(blockDim.x)) {
+      float* to = c < dim ? sums.gain : c < 2 * dim ? sums.before : sums.after;
+      to += std::int64_t{blockIdx.x} * dim + c % dim;
+      float total = begin == first ? 0.0f : *to;
+      for (int w = 0; w < warps; ++w) total += shared[w * kinds * dim + c];
+      *to = total;
     }
-  }
-  __syncthreads();
-  for (int c = static_cast<int>(threadIdx.x); c < kinds * dim; c += static_cast<int>(blockDim.x)) {
-    float total = 0;
-    for (int w = 0; w < warps; ++w) total += shared[w * kinds * dim + c];
-    float* to = c < dim ? sums.gain : c < 2 * dim ? sums.before : sums.after;
-    to[std::int64_t{blockIdx.x} * dim + c % dim] = total;
+    __syncthreads();  // before the next stretch clears them
   }
 }
 

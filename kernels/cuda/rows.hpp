@@ -6,8 +6,9 @@
 
 namespace m5::kernels::cuda {
 
-// Rows whose sums over rows are one partial sum: chains of kSumRows / 8 in fp32, then 8 of those.
-inline constexpr int kSumRows = 512;
+// Rows whose sums over rows are one partial sum, by chains of at most kChainRows in fp32 and sums
+// of up to 8 of those.
+inline constexpr int kSumRows = 512, kChainRows = 128;
 inline std::int64_t sum_parts(std::int64_t rows) { return ceil_div(rows, kSumRows); }
 
 // y = x gain / sqrt(mean(x^2) + epsilon); y null: only inverse[n], the inverse roots (may be null).
