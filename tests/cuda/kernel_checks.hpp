@@ -11,9 +11,10 @@
 namespace m5::kernels::cuda {
 
 std::vector<Check> kernel_checks(Device& device);
-// Those of the attention among them, of the update of the parameters, of fused kernels, and of how
-// the parameters lie.
+// Those of the attention among them, of products, of the update of the parameters, of fused
+// kernels, and of how the parameters lie.
 void attention_checks(Device& device, std::vector<Check>& checks);
+void product_checks(Device& device, std::vector<Check>& checks);
 void optimizer_checks(Device& device, std::vector<Check>& checks);
 void fused_checks(Device& device, std::vector<Check>& checks);
 void slab_checks(Device& device, std::vector<Check>& checks);
