@@ -1,6 +1,7 @@
 // Backward sweeps, mirroring forward.cu. All but the stages and the states is computed again for
-// each chunk. Gradients of parameters are sums in fp32 on the device (of products) or of partial
-// sums in double; once a pass they are added to the update's, in double, or downloaded.
+// each chunk. What a chunk adds to the gradient of the parameters, a product in fp32 or partial
+// sums, is added in double, chunk after chunk, in the order of the slab: to the gradient of the
+// step where there is an update, else to one that is downloaded at the end.
 #include <algorithm>
 
 #include "kernels/cuda/sweeps.hpp"
@@ -12,7 +13,14 @@ namespace m5::kernels::cuda {
 template <class E>
 void CudaPass<E>::add_sums(std::int64_t parts, std::int64_t count, const float* partial,
                            std::int64_t offset) {
-  add_parts(device_, parts, count, partial, s_.gradient(offset), true);
+  add_parts(device_, parts, count, partial, s_.gradient(offset));
+}
+
+template <class E>
+void CudaPass<E>::add_product(std::int64_t n, int in, int out, const E* x, const E* dy,
+                              std::int64_t offset, std::int64_t count) {
+  products_.backward_weight(n, in, out, x, dy, w_.partial.data());
+  add_gradient(device_, s_.device_regions_, offset, count, w_.partial.data(), s_.gradient_.data());
 }
 
 // query_half and feed_forward up to its second product, keeping what backward needs.
@@ -34,7 +42,7 @@ void CudaPass<E>::normed_backward(int layer, std::int64_t n, const E* x, const E
   bool add = false;
   const auto product = [&](std::int64_t weight, int columns, const E* dz) {
     if (!dz) return;
-    products_.backward_weight(n, dim(), columns, w_.h.data(), dz, s_.gradient(weight));
+    add_product(n, dim(), columns, w_.h.data(), dz, weight);
     products_.backward_input(n, dim(), columns, dz, s_.operand(weight), nullptr, w_.dh.data(), add);
     add = true;
   };
@@ -54,10 +62,10 @@ void CudaPass<E>::layer_backward(int layer, const Rows& rows, E* dx, E* d_querie
   const int ff = s_.config().ff_dim;
   float* partial = w_.partial.data();
   // Feed-forward: out = a + W_2 gelu(W_1 norm(a) + b_1) + b_2.
-  products_.backward_weight(n, ff, dim(), w_.up.data(), dx, s_.gradient(at.down_weight));
+  add_product(n, ff, dim(), w_.up.data(), dx, at.down_weight);
   products_.backward_input(n, ff, dim(), dx, s_.operand(at.down_weight), w_.keep.data(),
                            w_.d_up.data());
-  products_.backward_weight(n, dim(), ff, w_.h2.data(), w_.d_up.data(), s_.gradient(at.up_weight));
+  add_product(n, dim(), ff, w_.h2.data(), w_.d_up.data(), at.up_weight);
   column_sums(device_, n, ff, w_.d_up.data(), partial);
   add_sums(parts, ff, partial, at.up_bias);
   products_.backward_input(n, dim(), ff, w_.d_up.data(), s_.operand(at.up_weight), nullptr,
@@ -69,7 +77,7 @@ void CudaPass<E>::layer_backward(int layer, const Rows& rows, E* dx, E* d_querie
   add_sums(parts, d, sums.before, at.down_bias);
   // Query half: a = x + W_o o + b_o.
   add_sums(parts, d, sums.after, at.output_bias);
-  products_.backward_weight(n, dim(), dim(), w_.o.data(), dx, s_.gradient(at.output_weight));
+  add_product(n, dim(), dim(), w_.o.data(), dx, at.output_weight);
   products_.backward_input(n, dim(), dim(), dx, s_.operand(at.output_weight), nullptr,
                            w_.d_o.data());
   query_backward_rows(layer, rows, d_queries);
@@ -99,13 +107,15 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
   const LayerOffsets& at = s_.at(last);
   const HeadParameters head = head_parameters();
   const auto rest = static_cast<std::size_t>(table.total - table.encoder);
-  if (!gradient && s_.update_.gradient.size() == 0) {
-    throw Error(ErrorKind::kInternal, "device cuda: a gradient for no update");
+  const bool updates = s_.update_.first.size() > 0;
+  if (updates == (gradient != nullptr)) {
+    throw Error(ErrorKind::kInternal, updates ? "device cuda: a gradient beside that of the update"
+                                              : "device cuda: a gradient for no update");
   }
   host_gradient_ = gradient;
   // Of the head's bias and all behind it.
   double* const by_host = gradient ? gradient + table.head_bias : s_.update_.host_gradient.data();
-  device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
+  if (gradient) device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
   device_.clear(s_.head_sums_.data(), s_.head_sums_.bytes());
   device_.clear(dx_.data(), dx_.bytes());
   device_.clear(d_states_.data(), d_states_.bytes());  // contexts that no row asks
@@ -143,7 +153,7 @@ void CudaPass<E>::head_backward(int in, std::span<const std::int64_t> rows, floa
     device_.upload_pinned(w_.d_logits.data(), d_logits, values * sizeof(float));
     cuda::head_backward(device_, head, n, w_.out.data(), w_.inverse.data(), w_.d_logits.data(),
                         w_.dx.data(), w_.partial.data());
-    add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data(), true);
+    add_parts(device_, parts, 4 * dim(), w_.partial.data(), s_.head_sums_.data());
     layer_backward(last, chunk, w_.dx.data(), w_.dz.data());
     attention_norm(last, n, w_.x.data());  // fused kernels leave none
     normed_backward(last, n, w_.x.data(), nullptr, w_.dz.data(), w_.dx.data());
@@ -206,18 +216,14 @@ void CudaPass<E>::embed_backward() {
   const ParameterTable& table = s_.table();
   for_chunks(batch_.all, [&](const Rows& rows) {
     one_hot(device_, rows.pieces(), s_.config().window, batch_.tokens.data(), w_.up.data());
-    // Weight and bias open the slab side by side; the columns behind add zeros to what follows.
-    products_.backward_weight(rows.n(), dim(), columns, dx_.data() + rows.chunk->row * dim(),
-                              w_.up.data(), s_.gradient(table.embedding));
+    // Weight and bias open the slab side by side; the columns behind them are zeros.
+    add_product(rows.n(), dim(), columns, dx_.data() + rows.chunk->row * dim(), w_.up.data(),
+                table.embedding, table.embedding_bias + dim() - table.embedding);
   });
-  if (!host_gradient_) {
-    add_gradient(device_, s_.device_regions_, table.head_bias, s_.gradient_.data(),
-                 s_.update_.gradient.data());
-    return;
-  }
-  std::vector<float> sum(s_.gradient_.size());
-  device_.download(sum.data(), s_.gradient_.data(), s_.gradient_.bytes());
-  add_gradient(s_.regions_, table.head_bias, sum.data(), host_gradient_);
+  if (!host_gradient_) return;
+  std::vector<double> sum(static_cast<std::size_t>(table.head_bias));
+  device_.download(sum.data(), s_.gradient_.data(), sum.size() * sizeof(double));
+  for (std::size_t i = 0; i < sum.size(); ++i) host_gradient_[i] += sum[i];
 }
 
 // The members of this file.

@@ -130,15 +130,16 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
   }
 }
 
-M5_KERNEL head_gradients_kernel(HeadParameters p, const float* t, float* d_weight, float* d_gain) {
+M5_KERNEL head_gradients_kernel(HeadParameters p, const double* t, double* d_weight,
+                                double* d_gain) {
   const int c = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (c >= p.dim) return;
-  float gain = d_gain[c];
+  double gain = d_gain[c];
 #pragma unroll
   for (int b = 0; b < kClasses; ++b) {
-    const float v = t[b * p.dim + c];
-    d_weight[b * p.dim + c] += p.gain[c] * v;
-    gain += p.weight[b * p.dim + c] * v;
+    const double v = t[b * p.dim + c];
+    d_weight[b * p.dim + c] += static_cast<double>(p.gain[c]) * v;
+    gain += static_cast<double>(p.weight[b * p.dim + c]) * v;
   }
   d_gain[c] = gain;
 }
@@ -165,8 +166,8 @@ void head_backward(Device& device, const HeadParameters& p, std::int64_t n, cons
                 partial);
 }
 
-void head_gradients(Device& device, const HeadParameters& p, const float* t, float* d_weight,
-                    float* d_gain) {
+void head_gradients(Device& device, const HeadParameters& p, const double* t, double* d_weight,
+                    double* d_gain) {
   device.launch("head_gradients", head_gradients_kernel,
                 static_cast<unsigned>(ceil_div(p.dim, kThreads)), kThreads, 0, p, t, d_weight,
                 d_gain);

@@ -336,7 +336,7 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   const char* name = "product_weight";
   const Shape s{
       false, true, in, out, n, in, out, in, kType<E>, CUDA_R_32F, CUBLASLT_EPILOGUE_DEFAULT,
-      true,  true};
+      false, true};
   if (!impl_->run(name, s, false, x, dy, dw, dw, nullptr, nullptr)) no_algorithm(name);
 }
 

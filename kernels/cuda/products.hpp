@@ -46,7 +46,7 @@ class Products {
   template <class E>
   void backward_input(std::int64_t n, int in, int out, const E* dy, const E* w, Maybe<E> keep,
                       E* dx, bool add = false);
-  // dw[out][in] += dy[n][out]^T x[n][in].
+  // dw[out][in] = dy[n][out]^T x[n][in].
   template <class E>
   void backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy, float* dw);
 

@@ -83,8 +83,8 @@ M5_KERNEL M5_BOUNDS(kThreads, 4)
 
 // A block has kFew columns; kSlices threads each add some of the parts, which are added in order.
 constexpr int kFew = 32, kSlices = 16;
-M5_KERNEL M5_BOUNDS(kFew* kSlices, 1) add_parts_kernel(std::int64_t parts, std::int64_t count,
-                                                       const float* partial, float* sum, int add) {
+M5_KERNEL M5_BOUNDS(kFew* kSlices, 1)
+    add_parts_kernel(std::int64_t parts, std::int64_t count, const float* partial, double* sum) {
   double* shared = shared_memory<double>();
   const int thread = static_cast<int>(threadIdx.x), slice = thread / kFew;
   const std::int64_t i = std::int64_t{blockIdx.x} * kFew + thread % kFew;
@@ -100,9 +100,9 @@ M5_KERNEL M5_BOUNDS(kFew* kSlices, 1) add_parts_kernel(std::int64_t parts, std::
   shared[thread] = total;
   __syncthreads();
   if (slice > 0 || i >= count) return;
-  total = add ? static_cast<double>(sum[i]) : 0.0;
+  total = 0;
   for (int s = 0; s < kSlices; ++s) total += shared[s * kFew + thread];
-  sum[i] = static_cast<float>(total);
+  sum[i] += total;
 }
 
 template <class E>
@@ -151,9 +151,9 @@ void column_sums(Device& device, std::int64_t n, int columns, const E* x, float*
 }
 
 void add_parts(Device& device, std::int64_t parts, std::int64_t count, const float* partial,
-               float* sum, bool add) {
+               double* sum) {
   device.launch("add_parts", add_parts_kernel, static_cast<unsigned>(ceil_div(count, kFew)),
-                kFew * kSlices, kFew * kSlices * sizeof(double), parts, count, partial, sum, add);
+                kFew * kSlices, kFew * kSlices * sizeof(double), parts, count, partial, sum);
 }
 
 template <class E>

@@ -1,5 +1,5 @@
 // Kernels on rows that know nothing of sequences: norms, gelu, sums over rows, the head. Formulas:
-// kernels/backend.hpp. E: float or bf16; all sums in fp32.
+// kernels/backend.hpp. E: float or bf16; sums in fp32, but where they are said to be double.
 #pragma once
 
 #include "kernels/cuda/device.hpp"
@@ -40,9 +40,9 @@ void add_bias(Device& device, std::int64_t n, int columns, const E* x, const E* 
 // partial[part][columns] = sums of rows.
 template <class E>
 void column_sums(Device& device, std::int64_t n, int columns, const E* x, float* partial);
-// sum[i] (+)= the partial sums in order, in double.
+// sum[i] += the partial sums in order.
 void add_parts(Device& device, std::int64_t parts, std::int64_t count, const float* partial,
-               float* sum, bool add);
+               double* sum);
 
 // y[i] = x[rows[i]], and the other way round.
 template <class E>
@@ -67,7 +67,7 @@ template <class E>
 void head_backward(Device& device, const HeadParameters& p, std::int64_t n, const E* x,
                    const float* inverse, const float* d_logits, E* dx, float* partial);
 // From the total t[4][d] of those: d_weight and d_gain +=.
-void head_gradients(Device& device, const HeadParameters& p, const float* t, float* d_weight,
-                    float* d_gain);
+void head_gradients(Device& device, const HeadParameters& p, const double* t, double* d_weight,
+                    double* d_gain);
 
 }  // namespace m5::kernels::cuda

@@ -1,7 +1,5 @@
 #include "kernels/cuda/slab.hpp"
 
-#include <algorithm>
-
 namespace m5::kernels::cuda {
 namespace {
 
@@ -22,21 +20,21 @@ M5_DEVICE Region region_at(const Region* regions, int count, std::int64_t i) {
 }
 
 // v = what is elements i to i + 3 in the slab's order (kOfSlab) or the device's, from x, which has
-// the other one.
+// the other one from element `first` on.
 template <bool kOfSlab>
-M5_DEVICE void load_moved(const Region* regions, int n, std::int64_t i, const float* x,
-                          float (&v)[4]) {
+M5_DEVICE void load_moved(const Region* regions, int n, std::int64_t i, std::int64_t first,
+                          const float* x, float (&v)[4]) {
   const Region region = region_at(regions, n, i);
   const std::int64_t k = i - region.offset;
   const auto place = [&](std::int64_t at) {
     return kOfSlab ? region.on_device(at) : region.in_slab(at);
   };
-  const float* from = x + region.offset;
+  const std::int64_t begin = region.offset - first;
   if (region.by_fours()) {
-    load4(from + place(k), v);
+    load4(x + (begin + place(k)), v);
   } else {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) v[j] = from[place(k + j)];
+    for (int j = 0; j < 4; ++j) v[j] = x[begin + place(k + j)];
   }
 }
 
@@ -46,17 +44,17 @@ M5_KERNEL convert_kernel(const Region* regions, int n, std::int64_t count, const
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i >= count) return;
   float v[4];
-  load_moved<false>(regions, n, i, x, v);
+  load_moved<false>(regions, n, i, 0, x, v);
   store4(y + i, v);
 }
 
-M5_KERNEL add_gradient_kernel(const Region* regions, int n, std::int64_t count, const float* x,
-                              double* sum) {
+M5_KERNEL add_gradient_kernel(const Region* regions, int n, std::int64_t offset, std::int64_t count,
+                              const float* x, double* sum) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i >= count) return;
   float v[4];
-  load_moved<true>(regions, n, i, x, v);
-  auto* to = reinterpret_cast<Four<double>*>(sum + i);
+  load_moved<true>(regions, n, offset + i, offset, x, v);
+  auto* to = reinterpret_cast<Four<double>*>(sum + offset + i);
   Four<double> total = *to;
 #pragma unroll
   for (int j = 0; j < 4; ++j) total.v[j] += static_cast<double>(v[j]);
@@ -109,20 +107,10 @@ void convert(Device& device, const Array<Region>& regions, std::int64_t count, c
                 static_cast<int>(regions.size()), count, x, y);
 }
 
-void add_gradient(Device& device, const Array<Region>& regions, std::int64_t count, const float* x,
-                  double* sum) {
+void add_gradient(Device& device, const Array<Region>& regions, std::int64_t offset,
+                  std::int64_t count, const float* x, double* sum) {
   device.launch("add_gradient", add_gradient_kernel, blocks(count), kThreads, 0, regions.data(),
-                static_cast<int>(regions.size()), count, x, sum);
-}
-
-void add_gradient(std::span<const Region> regions, std::int64_t count, const float* x,
-                  double* sum) {
-  for (const Region& region : regions) {
-    const std::int64_t size = std::min(region.size, count - region.offset);
-    for (std::int64_t k = 0; k < size; ++k) {
-      sum[region.offset + k] += static_cast<double>(x[region.offset + region.on_device(k)]);
-    }
-  }
+                static_cast<int>(regions.size()), offset, count, x, sum);
 }
 
 }  // namespace m5::kernels::cuda

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "kernels/cuda/device.hpp"
@@ -51,15 +50,13 @@ std::vector<Region> regions_of(const ParameterTable& table, const ModelConfig& c
 // numbers lies before what follows it.
 std::int64_t operand_alignment(const ParameterTable& table);
 
-// Of the first `count` elements of the slab, a multiple of 4; a region that it cuts has one
-// component.
-//
-// y [device's order] = x [slab's order], rounded.
+// y [device's order] = x [slab's order], rounded, of the first `count` elements of the slab. count,
+// offset: multiples of 4; a region that they cut has one component.
 void convert(Device& device, const Array<Region>& regions, std::int64_t count, const float* x,
              bf16* y);
-// sum [slab's order] += x [device's order]; both on the device, both on the host.
-void add_gradient(Device& device, const Array<Region>& regions, std::int64_t count, const float* x,
-                  double* sum);
-void add_gradient(std::span<const Region> regions, std::int64_t count, const float* x, double* sum);
+// sum [slab's order] += x [device's order] of `count` elements from `offset` on, which x begins
+// with.
+void add_gradient(Device& device, const Array<Region>& regions, std::int64_t offset,
+                  std::int64_t count, const float* x, double* sum);
 
 }  // namespace m5::kernels::cuda

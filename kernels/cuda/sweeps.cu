@@ -61,6 +61,8 @@ void Workspace<E>::each(const CudaSetup& setup, Workspace& w, Take take) {
   if (training) {
     partial = std::max(partial, most_pieces(rows) * widest_convolution(c) * d);
     partial = std::max(partial, sum_parts(rows) * std::max(ff, 4 * d));
+    partial =
+        std::max(partial, d * std::max({ff, keys, d, std::int64_t{one_hot_columns(c.window)}}));
   }
   take(w.x, rows * d);
   take(w.h, rows * d);
@@ -170,8 +172,8 @@ void CudaSweeps<E>::load(const float* parameters) {
     device_regions_ = Array<Region>(device_, regions, "the parameters");
     device_.upload(device_regions_.data(), regions_.data(), device_regions_.bytes());
     if (options().training) {
-      gradient_ = Array<float>(device_, table().encoder, "the gradient");
-      head_sums_ = Array<float>(device_, 4 * config().dim, "the gradient");
+      gradient_ = Array<double>(device_, table().total, "the gradient");
+      head_sums_ = Array<double>(device_, 4 * config().dim, "the gradient");
     }
     const std::vector<double> weights = state_weights(attention_, config().coefficients);
     weights_ = Array<double>(device_, attention_.terms(), "the polynomial");
@@ -196,7 +198,7 @@ Bytes CudaSweeps<E>::ready_memory() const {
                  count(attention_.terms(), sizeof(double)) + Workspace<E>::bytes(setup_) +
                  regions_.size() * sizeof(Region);
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
-  if (options().training) bytes.device += count(table().encoder + 4 * config().dim, sizeof(float));
+  if (options().training) bytes.device += count(table().total + 4 * config().dim, sizeof(double));
   bytes.host =
       2 * count(setup_.chunk_rows, sizeof(std::int64_t) + 4 * sizeof(float)) +
       2 * count(hidden_rows() * config().dim, sizeof(E)) +

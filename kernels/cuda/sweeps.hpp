@@ -52,7 +52,7 @@ struct Workspace {
   Array<E> up;             // [ff] after gelu, or one-hot tokens; none where that is fused
   Array<float> log_probs;  // [4]
   Array<std::int64_t> rows;
-  Array<float> partial;  // of the sums of pieces or parts
+  Array<float> partial;  // of the sums of pieces or parts, or a product that is a gradient
   // Training.
   Array<E> a, h2;         // [d] between attention and feed-forward, and normed
   Array<E> keep, d_up;    // [ff] before gelu, and its gradient
@@ -121,7 +121,7 @@ class CudaSweeps final : public Sweeps<float> {
   const float* parameter(std::int64_t offset) const { return parameters_.data() + offset; }
   // The same as an operand.
   const E* operand(std::int64_t offset) const;
-  float* gradient(std::int64_t offset) { return gradient_.data() + offset; }
+  double* gradient(std::int64_t offset) { return gradient_.data() + offset; }
   float epsilon() const { return static_cast<float>(config().norm_epsilon); }
   int query_columns() const { return kKeyDim * config().heads; }
   int key_columns() const { return (kKeyDim + config().value_dim()) * config().heads; }
@@ -136,14 +136,15 @@ class CudaSweeps final : public Sweeps<float> {
   CudaSetup setup_;
   Device device_;
   const AttentionSize attention_;
-  const std::vector<Region> regions_;  // of operands_ and gradient_
+  const std::vector<Region> regions_;  // of operands_ and of products that are gradients
   std::unique_ptr<Products> products_;
   Array<Region> device_regions_;
   Array<float> parameters_;  // [total]
   Array<E> operands_;        // [total]; empty where E is float
-  Array<float> gradient_;    // [encoder] of the pass, training
+  // [total], training: of the passes since the update cleared it; without one, of the pass.
+  Array<double> gradient_;
   UpdateMemory update_;      // empty before make_update
-  Array<float> head_sums_;   // [4][d]
+  Array<double> head_sums_;  // [4][d]
   Array<double> weights_;    // [F] of the states
   Workspace<E> work_;
   std::array<std::unique_ptr<AskedTransfer>, 2> asked_;
@@ -221,6 +222,13 @@ class CudaPass final : public Pass<float> {
   void normed_backward(int layer, std::int64_t n, const E* x, const E* d_keys, const E* d_queries,
                        E* dx);
   void add_sums(std::int64_t parts, std::int64_t count, const float* partial, std::int64_t offset);
+  // The `count` numbers of the gradient from `offset` on += dy[n][out]^T x[n][in], whose numbers
+  // behind those are left out. The product lies in partial before.
+  void add_product(std::int64_t n, int in, int out, const E* x, const E* dy, std::int64_t offset,
+                   std::int64_t count);
+  void add_product(std::int64_t n, int in, int out, const E* x, const E* dy, std::int64_t offset) {
+    add_product(n, in, out, x, dy, offset, std::int64_t{in} * out);
+  }
   HeadParameters head_parameters() const;
 
   CudaSweeps<E>& s_;

@@ -11,7 +11,6 @@ namespace m5::kernels::cuda {
 template <class Take>
 void UpdateMemory::each(const ParameterTable& table, std::span<const UpdatePart> parts,
                         bool averaged, UpdateMemory& m, Take take) {
-  take(m.gradient, table.total);
   take(m.first, table.total);
   take(m.second, table.total);
   if (averaged) take(m.average, table.total);
@@ -71,16 +70,16 @@ class CudaUpdate final : public Update {
   }
 
   void clear_gradient() override {
-    device_.clear(m_.gradient.data(), m_.gradient.bytes());
+    device_.clear(s_.gradient_.data(), s_.gradient_.bytes());
     std::fill(m_.host_gradient.begin(), m_.host_gradient.end(), 0.0);
   }
   double* gradient() override { return nullptr; }
 
   double squared_norm() override {
     double sum = 0;
-    device_.upload(m_.gradient.data() + s_.table().head_bias, m_.host_gradient.data(),
+    device_.upload(s_.gradient_.data() + s_.table().head_bias, m_.host_gradient.data(),
                    m_.host_gradient.size() * sizeof(double));
-    cuda::squared_norm(device_, total(), m_.gradient.data(), m_.partial.data(), m_.norm.data());
+    cuda::squared_norm(device_, total(), s_.gradient_.data(), m_.partial.data(), m_.norm.data());
     device_.download(&sum, m_.norm.data(), sizeof sum);
     return sum;
   }
@@ -90,10 +89,10 @@ class CudaUpdate final : public Update {
     device_.clear(m_.not_finite.data(), m_.not_finite.bytes());
     float* p = parameters().data();
     adamw(device_, static_cast<std::int64_t>(m_.stretches.size()), m_.stretches.data(), step,
-          m_.gradient.data(), m_.first.data(), m_.second.data(), p, m_.not_finite.data());
+          s_.gradient_.data(), m_.first.data(), m_.second.data(), p, m_.not_finite.data());
     for (const UpdatePart& part : parts_) {
       if (!part.muon()) continue;
-      muon_update(device_, m_.muon, part, step, m_.gradient.data() + part.offset,
+      muon_update(device_, m_.muon, part, step, s_.gradient_.data() + part.offset,
                   m_.first.data() + part.offset, p + part.offset, m_.partial.data(),
                   m_.not_finite.data());
     }

@@ -17,9 +17,8 @@ struct UpdateMemory {
   static std::uint64_t bytes(const ParameterTable& table, std::span<const UpdatePart> parts,
                              bool averaged);
 
-  Array<double> gradient;  // [total] of the passes since it was cleared
-  // Of what the host adds up itself: the head's bias and all behind it. Copied over that part of
-  // `gradient` when the squared norm is asked for.
+  // The gradient is that of the sweeps. Of what the host adds up itself: the head's bias and all
+  // behind it. Copied over that part when the squared norm is asked for.
   std::vector<double> host_gradient;
   Array<float> first, second;  // [total] moments
   Array<float> average;        // [total], or none

@@ -78,8 +78,8 @@ class CaseBackend final : public CaseAttention<E> {
   void linear_backward_weight(int, int in, int out, int n, const float* x, const float* dy,
                               float* d_weight, float* d_bias) override {
     const auto X = operand(x, std::int64_t{n} * in), DY = operand(dy, std::int64_t{n} * out);
-    auto DW = wide(d_weight, std::int64_t{in} * out);
-    products_.backward_weight<E>(n, in, out, X.data(), DY.data(), DW.data());
+    auto DW = sum_of(d_weight, std::int64_t{in} * out);
+    add_product(n, in, out, X, DY, DW);
     store(DW, d_weight);
     if (!d_bias) return;
     auto partial = room<float>(device_, sum_parts(n) * out);
@@ -114,11 +114,9 @@ class CaseBackend final : public CaseAttention<E> {
     one_hot(device_, pieces.from(0), w, tokens.data(), hot.data());
     std::vector<float> both(d_table, d_table + size);  // the bias follows the table
     both.insert(both.end(), d_bias, d_bias + dim);
-    both.resize(static_cast<std::size_t>(columns) * static_cast<std::size_t>(dim));
-    auto D = put_typed(device_, both);
-    products_.backward_weight<E>(n, dim, columns, operand(dx, std::int64_t{n} * dim).data(),
-                                 hot.data(), D.data());
-    both = get_typed(device_, D);
+    auto D = sum_of(both.data(), size + dim);
+    add_product(n, dim, columns, operand(dx, std::int64_t{n} * dim), hot, D);
+    store(D, both.data());
     std::copy_n(both.begin(), size, d_table);
     std::copy_n(both.begin() + size, dim, d_bias);
   }
@@ -216,13 +214,15 @@ class CaseBackend final : public CaseAttention<E> {
     const auto H = operand(h, size);
     const auto D = wide(d_logits, std::int64_t{n} * 4);
     auto L = room<float>(device_, std::int64_t{n} * 4), R = room<float>(device_, n),
-         partial = room<float>(device_, parts * 4 * dim), DW = wide(d_weight, 4 * dim),
-         total = room<float>(device_, 4 * dim), d_gain = ones(dim);
+         partial = room<float>(device_, parts * 4 * dim);
+    auto DW = sum_of(d_weight, 4 * dim),
+         total = put_typed(device_, Values(static_cast<std::size_t>(4 * dim))),
+         d_gain = put_typed(device_, Values(static_cast<std::size_t>(dim)));
     auto DH = room<E>(device_, size);
     cuda::head<E>(device_, p.parameters, n, H.data(), L.data(), R.data());
     cuda::head_backward<E>(device_, p.parameters, n, H.data(), R.data(), D.data(), DH.data(),
                            partial.data());
-    add_parts(device_, parts, 4 * dim, partial.data(), total.data(), false);
+    add_parts(device_, parts, 4 * dim, partial.data(), total.data());
     head_gradients(device_, p.parameters, total.data(), DW.data(), d_gain.data());
     store(DH, dh);
     store(DW, d_weight);
@@ -259,9 +259,22 @@ class CaseBackend final : public CaseAttention<E> {
 
   // to += the partial sums.
   void add_sums(std::int64_t parts, std::int64_t count, const Array<float>& partial, float* to) {
-    auto total = wide(to, count);
-    add_parts(device_, parts, count, partial.data(), total.data(), true);
+    auto total = sum_of(to, count);
+    add_parts(device_, parts, count, partial.data(), total.data());
     store(total, to);
+  }
+  // What sums in double begin with.
+  Array<double> sum_of(const float* x, std::int64_t count) {
+    return put_typed(device_, Values(x, x + count));
+  }
+  // to += dy^T x, but for what lies behind its end.
+  void add_product(int n, int in, int out, const Array<E>& x, const Array<E>& dy,
+                   Array<double>& to) {
+    auto product = room<float>(device_, std::int64_t{in} * out);
+    products_.backward_weight<E>(n, in, out, x.data(), dy.data(), product.data());
+    const auto count = static_cast<std::int64_t>(to.size());
+    const auto regions = put_typed(device_, std::vector<Region>{{0, count}});
+    add_gradient(device_, regions, 0, count, product.data(), to.data());
   }
 
   // The kernel has the final norm before the head: one that changes nothing, its root being 2^-40.

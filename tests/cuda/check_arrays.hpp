@@ -59,6 +59,7 @@ std::vector<T> get_typed(Device& device, const Array<T>& array) {
   device.download(values.data(), array.data(), array.bytes());
   return values;
 }
+inline Values get(Device& device, const Array<double>& array) { return get_typed(device, array); }
 // An array that holds no number yet.
 template <class E>
 Array<E> room(Device& device, std::int64_t count) {

@@ -106,6 +106,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaPasses, testing::ValuesIn(pass_cases()), tes
 INSTANTIATE_TEST_SUITE_P(Cases, CudaLongPasses, testing::ValuesIn(long_cases(1500)), test_name);
 INSTANTIATE_TEST_SUITE_P(Cases, CudaFusedPasses, testing::ValuesIn(fused_cases()), test_name);
 
+TEST(CudaGradient, IsADoubleSumOfChunks) { expect_all(many_chunks_checks(make)); }
+
 // What a call back throws ends the pass alone, whatever was on its way then.
 TEST(CudaFailures, LeaveTheSweepsAsTheyWere) {
   const auto host = make_ref_backend<float>();

@@ -113,14 +113,15 @@ class Checks : CheckList<E> {
       auto out = operand(in_place ? dx : Values(dx.size(), std::nan("")));
       const std::int64_t parts = sum_parts(n);
       auto gains = room<float>(device_, parts * d), before = room<float>(device_, parts * d),
-           after = room<float>(device_, parts * d), total = room<float>(device_, d);
+           after = room<float>(device_, parts * d);
       norm_backward(device_, n, d, static_cast<float>(epsilon), X.data(), G.data(), DH.data(),
                     in_place ? out.data() : DX.data(), out.data(),
                     NormSums{gains.data(), before.data(), after.data()});
       const std::string name = "norm_backward" + at + (in_place ? " in place" : "");
       check(name, get(device_, out), expected, kStored);
       const auto total_of = [&](const Array<float>& partial) {
-        add_parts(device_, parts, d, partial.data(), total.data(), false);
+        auto total = put_typed(device_, Values(static_cast<std::size_t>(d)));
+        add_parts(device_, parts, d, partial.data(), total.data());
         return get(device_, total);
       };
       check(name + ", gain", total_of(gains), d_gain, kSummed);
@@ -155,11 +156,13 @@ class Checks : CheckList<E> {
     auto L = room<float>(device_, n * 4), R = room<float>(device_, n);
     auto DX = room<E>(device_, n * d);
     const std::int64_t parts = sum_parts(n);
-    auto partial = room<float>(device_, parts * 4 * d), total = room<float>(device_, 4 * d);
-    auto DW = wide(Values(weight.size(), 0.0)), DG = wide(Values(gain.size(), 0.0));
+    auto partial = room<float>(device_, parts * 4 * d);
+    auto total = put_typed(device_, Values(weight.size())),
+         DW = put_typed(device_, Values(weight.size())),
+         DG = put_typed(device_, Values(gain.size()));
     cuda::head<E>(device_, p, n, X.data(), L.data(), R.data());
     cuda::head_backward<E>(device_, p, n, X.data(), R.data(), D.data(), DX.data(), partial.data());
-    add_parts(device_, parts, 4 * d, partial.data(), total.data(), false);
+    add_parts(device_, parts, 4 * d, partial.data(), total.data());
     head_gradients(device_, p, total.data(), DW.data(), DG.data());
     check("head" + at, get(device_, L), log_probs, kSummed);
     check("head_backward" + at, get(device_, DX), dx, kStored);
@@ -175,9 +178,9 @@ class Checks : CheckList<E> {
     auto partial = room<float>(device_, parts * columns);
     Values expected = column_totals(x, columns);
     for (double& e : expected) e += 0.5;
-    auto total = wide(Values(static_cast<std::size_t>(columns), 0.5));
+    auto total = put_typed(device_, Values(static_cast<std::size_t>(columns), 0.5));
     column_sums(device_, n, columns, X.data(), partial.data());
-    add_parts(device_, parts, columns, partial.data(), total.data(), true);
+    add_parts(device_, parts, columns, partial.data(), total.data());
     check("column_sums", get(device_, total), expected, kSummed);
   }
 
@@ -252,7 +255,7 @@ class Checks : CheckList<E> {
     auto hot = room<E>(device_, n * columns);
     one_hot(device_, pieces, window, batch.tokens.data(), hot.data());
     Products products(device_, n);
-    auto D = wide(Values(static_cast<std::size_t>(columns * d), 0.0));
+    auto D = room<float>(device_, std::int64_t{columns} * d);
     products.backward_weight(n, d, columns, DX.data(), hot.data(), D.data());
     d_table.insert(d_table.end(), d_bias.begin(), d_bias.end());
     check("one_hot" + at, get(device_, D), d_table, 1e-5);
@@ -286,8 +289,8 @@ class Checks : CheckList<E> {
         ref_->local_conv_backward_weight(0, rows, d, width, dilation, around.data(),
                                          dx.data() + row * d, d_weight.data());
       });
-      auto R = room<float>(device_, n), partial = room<float>(device_, pieces.count * width * d),
-           total = room<float>(device_, width * d);
+      auto R = room<float>(device_, n), partial = room<float>(device_, pieces.count * width * d);
+      auto total = put_typed(device_, Values(d_weight.size()));
       norm<E>(device_, n, d, 1e-5f, X.data(), G.data(), nullptr, R.data());
       const Convolution conv{d, width, dilation, G.data(), W.data()};
       convolve(device_, pieces, conv, X.data(), R.data(), Y.data());
@@ -296,8 +299,7 @@ class Checks : CheckList<E> {
       check("convolve_backward" + name, get(device_, Y), dh, kStored);
       convolve_backward_weight(device_, pieces, conv, X.data(), R.data(), DX.data(),
                                partial.data());
-      add_parts(device_, pieces.count, std::int64_t{width} * d, partial.data(), total.data(),
-                false);
+      add_parts(device_, pieces.count, std::int64_t{width} * d, partial.data(), total.data());
       check("convolve_backward, weight" + name, get(device_, total), d_weight, 1e-5);
     }
   }

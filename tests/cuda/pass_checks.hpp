@@ -23,6 +23,8 @@ struct PassCase {
   std::vector<bool> circular;
   std::int64_t chunk_rows = 512;
   bool poly_a = false;  // else random
+  // Sequences are of A alone and of C alone in turns, all rows are asked, all targets are A.
+  bool alike = false;
 };
 
 std::vector<PassCase> pass_cases();
@@ -36,6 +38,8 @@ std::vector<Check> pass_checks(const PassCase& c, std::initializer_list<bool> bf
                                const MakeSweeps& make);
 // Forward alone, in two chunks: each row of a circular poly-A is as those of a short one.
 std::vector<Check> poly_a_checks(std::int64_t rows, bool bf16, const MakeSweeps& make);
+// Of a gradient that is a sum over many chunks, whose terms are all alike.
+std::vector<Check> many_chunks_checks(const MakeSweeps& make);
 // The greatest difference between `runs` gradients and log-probabilities of the same batch: 0.
 double run_to_run(const PassCase& c, bool bf16, const MakeSweeps& make, int runs);
 // Between log-probabilities with other chunks, and of each context alone: 0.

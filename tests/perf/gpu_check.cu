@@ -102,6 +102,7 @@ void passes(int runs, std::int64_t gradient_rows, std::int64_t poly_a_rows) {
   for (const bool narrow : {false, true}) {
     add("circular poly-A", [&] { return poly_a_checks(poly_a_rows, narrow, make); });
   }
+  if (runs > 0) add("many chunks", [] { return many_chunks_checks(make); });
   report("passes", all);
   double worst = 0;
   if (runs == 0) return;

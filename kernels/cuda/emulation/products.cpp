@@ -85,7 +85,7 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
   impl_->require_aligned(in, out, {x, dy, dw});
   impl_->device.queue([=] {
     for (std::int64_t o = 0; o < out; ++o) {
-      for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] += dot(dy + o, out, x + k, in, n);
+      for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] = dot(dy + o, out, x + k, in, n);
     }
   });
 }
