@@ -8,7 +8,7 @@
 
 namespace m5::kernels {
 
-// Both look for libm5_cuda.so: where $M5_CUDA_LIBRARY says, or beside the program, in ../lib and
+// All look for libm5_cuda.so: where $M5_CUDA_LIBRARY says, or beside the program, in ../lib and
 // where the system looks. name: one that names_cuda(). Error(kResource) where the library, what it
 // needs, a driver or the GPU is missing; Error(kUsage) for a number that is none.
 std::string cuda_library();  // the file that would be loaded; empty where none is found

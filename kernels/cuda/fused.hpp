@@ -1,5 +1,5 @@
-// Parts of a layer as one kernel each, on tensor cores, for inference in bf16 and narrow models:
-// what lies between their products stays in registers.
+// Parts of a layer as one kernel each, on tensor cores, in bf16 and for up to 512 columns, for
+// forward sweeps, those of training too: what lies between their products stays in registers.
 #pragma once
 
 #include "kernels/cuda/device.hpp"

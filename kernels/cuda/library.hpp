@@ -37,7 +37,7 @@ struct CudaSetup {
   Backend<float>* host = nullptr;  // threads for the calls back; outlives the sweeps
 };
 
-// The symbols: "m5_cuda_" and the name. Both functions may throw Error.
+// The symbols: "m5_cuda_" and the name. The last two may throw Error.
 struct Library {
   const char* (*version)() = nullptr;
   int (*layout)() = nullptr;

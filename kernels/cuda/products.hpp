@@ -24,10 +24,11 @@ inline std::int64_t product_alignment(int in, int out, std::int64_t aligned) {
 
 class Products {
  public:
-  // most_rows: n of all calls, at most; algorithms are chosen for it, so that the rows of a product
-  // do not depend on how many there are. Takes workspace_bytes() on the device.
-  // measured: see CudaSetup::measured_products. aligned: see product_alignment; what is not given
-  // here is of arrays that begin as memory of the device does.
+  // most_rows: n of all calls, at most. An algorithm is chosen for so many and taken for every n,
+  // so that the bits of a row do not depend on n; but for an n that it does not take, which has one
+  // of its own. Takes workspace_bytes() on the device. measured: see CudaSetup::measured_products.
+  // aligned: see product_alignment; what is not given here is of arrays that begin as memory of the
+  // device does.
   Products(Device& device, std::int64_t most_rows, bool measured = false,
            std::int64_t aligned = 128);
   ~Products();
