@@ -26,9 +26,9 @@ class Products {
  public:
   // most_rows: n of all calls, at most. An algorithm is chosen for so many and taken for every n,
   // so that the bits of a row do not depend on n; but for an n that it does not take, which has one
-  // of its own. Takes workspace_bytes() on the device. measured: see CudaSetup::measured_products.
-  // aligned: see product_alignment; what is not given here is of arrays that begin as memory of the
-  // device does.
+  // of its own. Takes workspace_bytes() on the device.
+  // measured: see CudaSetup::measured_products.
+  // aligned: see product_alignment; 128 where all arrays begin where their memory does.
   Products(Device& device, std::int64_t most_rows, bool measured = false,
            std::int64_t aligned = 128);
   ~Products();
