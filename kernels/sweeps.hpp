@@ -96,8 +96,10 @@ class Pass {
   // --- backward, mirrored: head_backward; query_backward of all layers but the last, key_backward
   // and convolve_backward, from the last layer to the first; embed_backward. `in` is the stage that
   // the forward sweep read. gradient [ParameterTable::total] +=, on the host, until embed_backward
-  // has returned. Between two layers x may be computed again by convolve and layer, without keys
-  // and next: S_l are all kept.
+  // has returned; null where make_update gave an update, whose it is then, and only there. Between
+  // two layers x may be computed again by convolve and layer, without keys and next: S_l are all
+  // kept.
+
   // head, its gradient, and that of the last layer's query half and feed-forward.
   virtual void head_backward(int in, std::span<const std::int64_t> rows, T* log_probs,
                              const LossRows<T>& loss, double* gradient) = 0;

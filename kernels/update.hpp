@@ -48,6 +48,7 @@ class Update {
  public:
   virtual ~Update() = default;
 
+  // After a pass that threw, too: what it has added stays.
   virtual void clear_gradient() = 0;
   // Where the passes of a step add (Pass::head_backward): [total] on the host; null: it is with
   // the device.

@@ -139,6 +139,8 @@ build_cuda() {
     without "$1" "no nvcc in the PATH or /usr/local/cuda/bin"
   elif build_preset cuda; then
     return 0
+  elif grep -q 'M5_CUDA=ON, but' "$logs/cuda-build.log"; then  # a toolkit that builds of M5_CUDA=AUTO leave out
+    without "$1" "$(grep -oE 'toolkit .*(older than 12.0|has no cuBLASLt)' "$logs/cuda-build.log" | head -n 1)"
   else
     record "$1" 0 1 "$started" "no build"
   fi

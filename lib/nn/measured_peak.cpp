@@ -46,8 +46,7 @@ class Product {
   }
 
   void run() {
-    const HoldSignals
-        hold;  // the gemm kernels have no stack pointer (kernels/cpu/onednn_matmul.hpp)
+    const HoldSignals hold;  // SafeMatmul (kernels/cpu/onednn_matmul.hpp) says why
     matmul_.execute(stream_, arguments_);
     stream_.wait();
   }

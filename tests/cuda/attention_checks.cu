@@ -1,5 +1,7 @@
 // What the case table has not of the attention: several contexts and chunks, pieces of full length,
 // order 2 on tensor cores, the means of queries.
+#include <algorithm>
+
 #include "attention_order.hpp"
 #include "check_arrays.hpp"
 #include "kernel_checks.hpp"
@@ -104,9 +106,14 @@ class AttentionChecks : CheckList<E> {
     const Values states = get(device_, S);
     const auto half = static_cast<std::size_t>(size.state());
     Values times(half, kAlike);
+    const double all = size.features * (kValues + 1) * kHeads;  // besides slots that are none
+    double some = 0;
     for (std::size_t i = 0; i < half; ++i) {
-      if (states[i] != 0 || states[half + i] != 0) times[i] = states[i] / states[half + i];
+      if (states[i] == 0 && states[half + i] == 0) continue;
+      times[i] = states[i] / states[half + i];
+      ++some;
     }
+    check("accumulate of rows alike, how many", {std::min(some, all)}, {all}, 0);
     // A sum of 128 rounds by up to 2^-24 of itself each time. Tensor cores may drop what is below
     // the last bit of a sum of 512, 2^-23 of it, which grows from 0 to that.
     check("accumulate of rows alike, order " + std::to_string(order) +

@@ -39,6 +39,7 @@ fi
 # --- what is loaded ----------------------------------------------------------------------------------------
 needs_cuda() { ldd "$1" | grep -oE '^\s*lib(cuda|cudart|cublas|cublasLt)\.so[.0-9]*' | tr -d '\t '; }
 for file in "$M5" "$build/libm5.so"; do
+  check "$(basename "$file")" test -s "$file"
   equal "$(basename "$file") needs" "$(needs_cuda "$file")" ""
 done
 # That this sees them: cuBLASLt is the library's; the runtime is in it, and finds the driver itself.

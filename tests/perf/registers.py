@@ -26,7 +26,6 @@ for line in sys.stdin:
             spills.append(f"{name}{arguments} on {architecture}")
 
 
-
 def in_order(arguments):
     return [int(part) if part.isdigit() else part for part in re.findall(r"\d+|\D+", arguments)]
 
