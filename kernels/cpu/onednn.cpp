@@ -180,38 +180,42 @@ class Product {
 // a sum it adds first (2.6.3: from 1,024 columns on).
 class LongProduct {
  public:
-  LongProduct(int in, int out, Operands operands) : in_(in), out_(out) {
-    const int columns = operands == Operands::kBf16 && onednn_has_amx() ? kMostColumns : in;
-    for (int first = 0; first < in; first += columns) {
-      products_.emplace_back(std::min(columns, in - first), out, in, operands);
-      firsts_.push_back(first);
+  LongProduct(int in, int out, Operands operands)
+      : in_(in),
+        out_(out),
+        columns_(operands == Operands::kBf16 && onednn_has_amx() ? kMostColumns : in) {
+    for (int first = 0; first < in; first += columns_) {
+      products_.emplace_back(std::min(columns_, in - first), out, in, operands);
     }
   }
 
   // weight: B [in][out], or its transpose [out][in].
   void pack(const float* weight, bool transposed, const float* bias) {
     const Dims layout = transposed ? Dims{1, in_} : Dims{out_, 1};
-    std::size_t p = 0;
-    for (Product& product : products_) product.pack(weight + firsts_[p++] * layout[0], layout);
+    std::int64_t first = 0;
+    for (Product& product : products_) {
+      product.pack(weight + first * layout[0], layout);
+      first += columns_;
+    }
     bias_.assign(bias, bias ? bias + out_ : bias);
   }
 
   void run(int n, const float* x, float* y, Then then) const {
-    std::size_t p = 0;
+    std::int64_t first = 0;
     for (const Product& product : products_) {
-      const bool first = p == 0, last = p + 1 == products_.size();
-      product.run(n, x + firsts_[p++], y, bias_.data(),
-                  {.add = !first || then == Then::kAdd,
+      const bool last = first + columns_ >= in_;
+      product.run(n, x + first, y, bias_.data(),
+                  {.add = first > 0 || then == Then::kAdd,
                    .bias = last && !bias_.empty(),
                    .gelu = last && then == Then::kGelu});
+      first += columns_;
     }
   }
 
  private:
   static constexpr int kMostColumns = 512;
-  const int in_, out_;
+  const int in_, out_, columns_;  // of a product, but for the last one
   std::deque<Product> products_;  // which do not move
-  std::vector<std::int64_t> firsts_;
   std::vector<float> bias_;
 };
 

@@ -58,6 +58,7 @@ class Checks : CheckList<E> {
     check("product backward, gelu" + at, get(device_, DX), dx, kNarrow ? 0x1p-7 : 1e-5);
   }
 };
+
 // What chooses among the algorithms of a product: numbers for it, and a difference in any word.
 class ChoiceChecks : CheckList<bf16> {
  public:
