@@ -10,7 +10,8 @@
 # unit    ctest of that build
 # cli     tests/cli/run.sh with that m5
 # cuda    where there is nvcc, in the PATH or /usr/local/cuda/bin: the preset cuda, libm5_cuda.so for all its
-#         architectures (warnings and spills are errors; no tests), and tests/cuda/test_library.sh. No GPU is needed
+#         architectures (warnings and spills are errors; no tests), and tests/cuda/test_library.sh, which builds
+#         gpu_check (tests/perf), too. No GPU is needed
 # gpu     where there is an NVIDIA GPU, too: tests/gpu/run.sh with that build, every kernel and whole passes
 #         (tests/perf/gpu.sh --checks), and the same under compute-sanitizer
 #         Where cuda, gpu or compute-sanitizer is skipped one line says so, and why; M5_REQUIRE_CUDA=1 makes that a

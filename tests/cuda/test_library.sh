@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the preset cuda builds, where no GPU is needed (tests/run.sh cuda): libm5_cuda.so has code for every GPU that
-# it is for; the program links nothing of CUDA, finds the library, loads it, and says that there is no GPU.
+# it is for; the program links nothing of CUDA, finds the library, loads it, and says that there is no GPU. So does
+# gpu_check, which is built here too.
 # M5, SOURCE and MODEL as for tests/cli; the toolkit is in the PATH.
 . "$(dirname "$0")/../cli/harness.sh"
 unset M5_CUDA_LIBRARY
@@ -60,5 +61,11 @@ equal "score --device cpu: every base" "$(wc -l <.out)" 300
 echo "no library" >broken.so
 M5_CUDA_LIBRARY=$WORK/broken.so fails 6 'device cuda: the library cannot be loaded: .*broken\.so' "a broken library" \
   score --device cuda a.fa
+
+# --- gpu_check: what is run and timed where there is a GPU -------------------------------------------------
+check "gpu_check is built" bash "$SOURCE/tests/perf/gpu.sh" "$build/gpu" --build
+CUDA_VISIBLE_DEVICES=-1 "$build/gpu/gpu_check" --few >gpu_check.out 2>&1
+equal "gpu_check without a GPU: exit code" $? 6
+check "gpu_check without a GPU" grep -qx 'gpu_check: device cuda: no GPU was found (.*)' gpu_check.out
 
 finish
