@@ -19,8 +19,13 @@ void CudaPass<E>::add_sums(std::int64_t parts, std::int64_t count, const float* 
 template <class E>
 void CudaPass<E>::add_product(std::int64_t n, int in, int out, const E* x, const E* dy,
                               std::int64_t offset, std::int64_t count) {
-  products_.backward_weight(n, in, out, x, dy, w_.partial.data());
-  add_gradient(device_, s_.device_regions_, offset, count, w_.partial.data(), s_.gradient_.data());
+  constexpr std::int64_t kRows = kProductParts * kProductRows<E>;
+  for (std::int64_t first = 0; first < n; first += kRows) {
+    const std::int64_t rows = std::min(kRows, n - first);
+    products_.backward_weight(rows, in, out, x + first * in, dy + first * out, w_.partial.data());
+    add_gradient(device_, s_.device_regions_, offset, count, product_parts<E>(rows),
+                 std::int64_t{in} * out, w_.partial.data(), s_.gradient_.data());
+  }
 }
 
 // query_half and feed_forward up to its second product, keeping what backward needs.

@@ -36,18 +36,39 @@ struct Shape {
   cublasLtEpilogue_t epilogue;
   bool add;         // beta = 1
   bool split_sums;  // k is rows: their sum may be split, in a fixed order
+  int parts = 1;    // products one behind the other: k of the next begins where this one's ends
 };
 
 struct Layout {
   cublasLtMatrixLayout_t handle = nullptr;
-  Layout(cudaDataType_t type, std::int64_t rows, std::int64_t columns, std::int64_t ld) {
+  // `parts` of them, each behind the one before.
+  Layout(cudaDataType_t type, std::int64_t rows, std::int64_t columns, std::int64_t ld, int parts) {
     check(cublasLtMatrixLayoutCreate(&handle, type, static_cast<std::uint64_t>(rows),
                                      static_cast<std::uint64_t>(columns), ld),
           "a layout");
+    if (parts == 1) return;
+    const std::int64_t step = ld * columns;
+    set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, parts);
+    set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, step);
   }
   ~Layout() { cublasLtMatrixLayoutDestroy(handle); }
   Layout(const Layout&) = delete;
   Layout& operator=(const Layout&) = delete;
+
+ private:
+  template <class V>
+  void set(cublasLtMatrixLayoutAttribute_t attribute, const V& value) {
+    check(cublasLtMatrixLayoutSetAttribute(handle, attribute, &value, sizeof value), "a layout");
+  }
+};
+
+// Those of A, B and D.
+struct Layouts {
+  explicit Layouts(const Shape& s)
+      : a(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda, s.parts),
+        b(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb, s.parts),
+        d(s.result, s.m, s.n, s.ldd, s.parts) {}
+  Layout a, b, d;
 };
 
 struct Description {
@@ -111,9 +132,7 @@ struct Products::Impl {
   // it how they are aligned.
   std::vector<Choice> proposals(const Shape& s, const void* bias, const void* aux, int most) {
     const Description description(s, bias, aux);
-    const Layout a(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda);
-    const Layout b(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb);
-    const Layout d(s.result, s.m, s.n, s.ldd);
+    const Layouts of(s);
     cublasLtMatmulPreference_t preference;
     check(cublasLtMatmulPreferenceCreate(&preference), "a preference");
     const std::size_t bytes = workspace_bytes();
@@ -127,16 +146,16 @@ struct Products::Impl {
     // One leading dimension is `in`, another one `out`.
     const auto bytes_aligned = static_cast<std::uint32_t>(
         product_alignment(static_cast<int>(s.lda), static_cast<int>(s.ldb | s.ldd), aligned));
-    for (const auto of :
+    for (const auto each :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-      cublasLtMatmulPreferenceSetAttribute(preference, of, &bytes_aligned, sizeof bytes_aligned);
+      cublasLtMatmulPreferenceSetAttribute(preference, each, &bytes_aligned, sizeof bytes_aligned);
     }
     cublasLtMatmulHeuristicResult_t results[kProposals] = {};
     int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle, description.handle, a.handle, b.handle, d.handle,
-                                       d.handle, preference, most, results, &count);
+        cublasLtMatmulAlgoGetHeuristic(handle, description.handle, of.a.handle, of.b.handle,
+                                       of.d.handle, of.d.handle, preference, most, results, &count);
     cublasLtMatmulPreferenceDestroy(preference);
     std::vector<Choice> choices;
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i) {
@@ -150,7 +169,7 @@ struct Products::Impl {
 
   // s: of most_rows.
   Choice choose(const Shape& s, bool rows_are_n, const void* bias, const void* aux) {
-    const bool measure = measured && s.operand == CUDA_R_16BF;
+    const bool measure = measured && s.operand == CUDA_R_16BF && s.parts == 1;
     const std::vector<Choice> choices = proposals(s, bias, aux, measure ? kProposals : 1);
     if (choices.empty()) return {};
     if (choices.size() == 1) return choices[0];
@@ -231,24 +250,26 @@ struct Products::Impl {
                           const void* b, const void* c, void* d, const void* bias,
                           const void* aux) {
     const Description description(s, bias, aux);
-    const Layout la(s.operand, s.transpose_a ? s.k : s.m, s.transpose_a ? s.m : s.k, s.lda);
-    const Layout lb(s.operand, s.transpose_b ? s.n : s.k, s.transpose_b ? s.k : s.n, s.ldb);
-    const Layout ld(s.result, s.m, s.n, s.ldd);
+    const Layouts of(s);
     const float alpha = 1, beta = s.add ? 1 : 0;
-    return cublasLtMatmul(handle, description.handle, &alpha, a, la.handle, b, lb.handle, &beta, c,
-                          ld.handle, d, ld.handle, &algorithm, workspace.data(), workspace.size(),
-                          device.stream());
+    return cublasLtMatmul(handle, description.handle, &alpha, a, of.a.handle, b, of.b.handle, &beta,
+                          c, of.d.handle, d, of.d.handle, &algorithm, workspace.data(),
+                          workspace.size(), device.stream());
   }
 
   // False where the library has no algorithm (an epilogue that it lacks).
   bool run(const char* name, const Shape& s, bool rows_are_n, const void* a, const void* b,
            const void* c, void* d, const void* bias, const void* aux) {
-    const auto key = std::make_tuple(s.transpose_a, s.transpose_b, s.m, rows_are_n ? 0 : s.n,
-                                     rows_are_n ? s.k : 0, s.operand, s.result, s.epilogue, s.add);
+    const auto key =
+        std::make_tuple(s.transpose_a, s.transpose_b, s.m, rows_are_n ? 0 : s.n,
+                        rows_are_n ? s.k : 0, s.operand, s.result, s.epilogue, s.add, s.parts > 1);
     auto at = choices.find(key);
     if (at == choices.end()) {
+      const std::int64_t most_sum =
+          s.operand == CUDA_R_32F ? kProductRows<float> : kProductRows<bf16>;
       Shape most = s;
-      (rows_are_n ? most.n : most.k) = most_rows;
+      most.parts = s.parts > 1 ? static_cast<int>(kProductParts) : 1;
+      (rows_are_n ? most.n : most.k) = rows_are_n ? most_rows : std::min(most_rows, most_sum);
       at = choices.emplace(key, choose(most, rows_are_n, bias, aux)).first;
     }
     const Choice& choice = at->second;
@@ -273,7 +294,7 @@ struct Products::Impl {
   Array<unsigned char> workspace;
   cublasLtHandle_t handle = nullptr;
   using Key = std::tuple<bool, bool, std::int64_t, std::int64_t, std::int64_t, cudaDataType_t,
-                         cudaDataType_t, cublasLtEpilogue_t, bool>;
+                         cudaDataType_t, cublasLtEpilogue_t, bool, bool>;
   std::map<Key, Choice> choices;
 };
 
@@ -334,10 +355,21 @@ template <class E>
 void Products::backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy,
                                float* dw) {
   const char* name = "product_weight";
-  const Shape s{
-      false, true, in, out, n, in, out, in, kType<E>, CUDA_R_32F, CUBLASLT_EPILOGUE_DEFAULT,
-      false, true};
-  if (!impl_->run(name, s, false, x, dy, dw, dw, nullptr, nullptr)) no_algorithm(name);
+  const auto of_parts = [&](std::int64_t first, std::int64_t parts, std::int64_t rows) {
+    if (parts == 0 || rows == 0) return;
+    const std::int64_t row = first * kProductRows<E>;
+    float* const to = dw + first * in * out;
+    Shape s{
+        false, true, in, out, rows, in, out, in, kType<E>, CUDA_R_32F, CUBLASLT_EPILOGUE_DEFAULT,
+        false, true};
+    s.parts = static_cast<int>(parts);
+    if (!impl_->run(name, s, false, x + row * in, dy + row * out, to, to, nullptr, nullptr)) {
+      no_algorithm(name);
+    }
+  };
+  const std::int64_t whole = n / kProductRows<E>;
+  of_parts(0, whole, kProductRows<E>);
+  of_parts(whole, 1, n % kProductRows<E>);
 }
 
 #define M5_INSTANTIATE(E)                                                                         \

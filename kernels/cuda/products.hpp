@@ -22,6 +22,20 @@ inline std::int64_t product_alignment(int in, int out, std::int64_t aligned) {
   return std::min<std::int64_t>(256, (all & -all) * 2);
 }
 
+// Rows whose sum backward_weight takes in fp32; sums of more are sums in double of its parts. In
+// fp32, where rows are alike, 8,192 rows in one chain are 6e-5 off (NOTES.md). In bf16 a tensor
+// core adds 16 rows at once, and the operands are 2e-3 off.
+template <class E>
+inline constexpr std::int64_t kProductRows = 1024;
+template <>
+inline constexpr std::int64_t kProductRows<bf16> = 131072;
+// Of one call there is room for so many parts.
+inline constexpr std::int64_t kProductParts = 16;
+template <class E>
+std::int64_t product_parts(std::int64_t rows) {
+  return ceil_div(rows, kProductRows<E>);
+}
+
 class Products {
  public:
   // most_rows: n of all calls, at most. An algorithm is chosen for so many and taken for every n,
@@ -47,7 +61,7 @@ class Products {
   template <class E>
   void backward_input(std::int64_t n, int in, int out, const E* dy, const E* w, Maybe<E> keep,
                       E* dx, bool add = false);
-  // dw[out][in] = dy[n][out]^T x[n][in].
+  // dw[part][out][in] = dy[n][out]^T x[n][in] of the rows of each of product_parts<E>(n).
   template <class E>
   void backward_weight(std::int64_t n, int in, int out, const E* x, const E* dy, float* dw);
 

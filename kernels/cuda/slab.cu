@@ -49,15 +49,17 @@ M5_KERNEL convert_kernel(const Region* regions, int n, std::int64_t count, const
 }
 
 M5_KERNEL add_gradient_kernel(const Region* regions, int n, std::int64_t offset, std::int64_t count,
-                              const float* x, double* sum) {
+                              std::int64_t parts, std::int64_t step, const float* x, double* sum) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i >= count) return;
-  float v[4];
-  load_moved<true>(regions, n, offset + i, offset, x, v);
   auto* to = reinterpret_cast<Four<double>*>(sum + offset + i);
   Four<double> total = *to;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    float v[4];
+    load_moved<true>(regions, n, offset + i, offset, x + part * step, v);
 #pragma unroll
-  for (int j = 0; j < 4; ++j) total.v[j] += static_cast<double>(v[j]);
+    for (int j = 0; j < 4; ++j) total.v[j] += static_cast<double>(v[j]);
+  }
   *to = total;
 }
 
@@ -108,9 +110,10 @@ void convert(Device& device, const Array<Region>& regions, std::int64_t count, c
 }
 
 void add_gradient(Device& device, const Array<Region>& regions, std::int64_t offset,
-                  std::int64_t count, const float* x, double* sum) {
+                  std::int64_t count, std::int64_t parts, std::int64_t step, const float* x,
+                  double* sum) {
   device.launch("add_gradient", add_gradient_kernel, blocks(count), kThreads, 0, regions.data(),
-                static_cast<int>(regions.size()), offset, count, x, sum);
+                static_cast<int>(regions.size()), offset, count, parts, step, x, sum);
 }
 
 }  // namespace m5::kernels::cuda

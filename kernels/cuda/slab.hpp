@@ -55,8 +55,9 @@ std::int64_t operand_alignment(const ParameterTable& table);
 void convert(Device& device, const Array<Region>& regions, std::int64_t count, const float* x,
              bf16* y);
 // sum [slab's order] += x [device's order] of `count` elements from `offset` on, which x begins
-// with.
+// with; then those that begin `step` behind, and so on, of all `parts`.
 void add_gradient(Device& device, const Array<Region>& regions, std::int64_t offset,
-                  std::int64_t count, const float* x, double* sum);
+                  std::int64_t count, std::int64_t parts, std::int64_t step, const float* x,
+                  double* sum);
 
 }  // namespace m5::kernels::cuda

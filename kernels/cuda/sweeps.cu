@@ -61,8 +61,9 @@ void Workspace<E>::each(const CudaSetup& setup, Workspace& w, Take take) {
   if (training) {
     partial = std::max(partial, most_pieces(rows) * widest_convolution(c) * d);
     partial = std::max(partial, sum_parts(rows) * std::max(ff, 4 * d));
-    partial =
-        std::max(partial, d * std::max({ff, keys, d, std::int64_t{one_hot_columns(c.window)}}));
+    const std::int64_t parts = std::min(product_parts<E>(rows), kProductParts);
+    const std::int64_t columns = std::max({ff, keys, d, std::int64_t{one_hot_columns(c.window)}});
+    partial = std::max(partial, parts * d * columns);
   }
   take(w.x, rows * d);
   take(w.h, rows * d);

@@ -270,11 +270,12 @@ class CaseBackend final : public CaseAttention<E> {
   // to += dy^T x, but for what lies behind its end.
   void add_product(int n, int in, int out, const Array<E>& x, const Array<E>& dy,
                    Array<double>& to) {
-    auto product = room<float>(device_, std::int64_t{in} * out);
+    const std::int64_t parts = product_parts<E>(n), size = std::int64_t{in} * out;
+    auto product = room<float>(device_, parts * size);
     products_.backward_weight<E>(n, in, out, x.data(), dy.data(), product.data());
     const auto count = static_cast<std::int64_t>(to.size());
     const auto regions = put_typed(device_, std::vector<Region>{{0, count}});
-    add_gradient(device_, regions, 0, count, product.data(), to.data());
+    add_gradient(device_, regions, 0, count, parts, size, product.data(), to.data());
   }
 
   // The kernel has the final norm before the head: one that changes nothing, its root being 2^-40.

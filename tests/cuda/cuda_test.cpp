@@ -65,6 +65,10 @@ class CudaLongPasses : public testing::TestWithParam<PassCase> {};
 
 TEST_P(CudaLongPasses, AreThoseOfRef) { expect_all(pass_checks(GetParam(), {false, true}, make)); }
 
+TEST(CudaManyParts, AreThoseOfRef) {
+  expect_all(pass_checks(many_parts_case(), {false, true}, make));
+}
+
 TEST(CudaPolyA, RowsAreThoseOfAShortOne) {
   for (const bool narrow : {false, true}) expect_all(poly_a_checks(1500, narrow, make));
 }

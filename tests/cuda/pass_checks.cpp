@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "kernels/cuda/batch.hpp"
+#include "kernels/cuda/products.hpp"
 #include "kernels/math/minimax.hpp"
 #include "kernels/tiled/make_tiled_sweeps.hpp"
 #include "nn/encoder.hpp"
@@ -52,6 +53,13 @@ std::vector<PassCase> pass_cases() {
        {0, 1, 2, 3, 4, 4, 4, 5, 6, 7},
        {true, false, true, true, false, true, true, true, true, true}},
   };
+}
+
+PassCase many_parts_case() {
+  // In fp32 16 parts and some in one chunk; they need more room than the states of its pieces.
+  const std::int64_t rows = kProductParts * kProductRows<float> + 700;
+  return {"many parts", config_of(8, 8, 384, 1, 2, 1), {rows}, {0},
+          {false},      round_up(rows, kPieceRows)};
 }
 
 std::vector<PassCase> fused_cases() {

@@ -115,14 +115,27 @@ class Checks : CheckList<bf16> {
       if (spec.offset >= counted) break;
       const auto of_tensor =
           wide(Values(x.begin() + spec.offset, x.begin() + spec.offset + spec.size));
-      add_gradient(device_, where, spec.offset, spec.size, of_tensor.data(), sum.data());
+      add_gradient(device_, where, spec.offset, spec.size, 1, 0, of_tensor.data(), sum.data());
     }
     check("add_gradient" + at, get_typed(device_, sum), added, 0);
 
     // There and back again.
     auto back = put_typed(device_, Values(total));
-    add_gradient(device_, where, 0, table.total, wide(y).data(), back.data());
+    add_gradient(device_, where, 0, table.total, 1, 0, wide(y).data(), back.data());
     check("add_gradient of convert" + at, get_typed(device_, back), x, 0);
+
+    // Parts, with something between them.
+    const std::size_t step = total + 4;
+    Values parts(3 * step), total_of_parts = x;
+    for (std::size_t part = 0; part < 3; ++part) {
+      const double scale = part == 1 ? -3 : 0.5;
+      for (std::size_t i = 0; i < step; ++i) parts[part * step + i] = i < total ? scale * y[i] : 7;
+    }
+    for (double& v : total_of_parts) v *= -2;
+    auto sum_of_parts = put_typed(device_, Values(total));
+    add_gradient(device_, where, 0, table.total, 3, static_cast<std::int64_t>(step),
+                 wide(parts).data(), sum_of_parts.data());
+    check("add_gradient of parts" + at, get_typed(device_, sum_of_parts), total_of_parts, 0);
   }
 
   // ff decides where it has fewer factors of two than d.

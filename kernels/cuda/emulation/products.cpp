@@ -84,8 +84,15 @@ void Products::backward_weight(std::int64_t n, int in, int out, const E* x, cons
                                float* dw) {
   impl_->require_aligned(in, out, {x, dy, dw});
   impl_->device.queue([=] {
-    for (std::int64_t o = 0; o < out; ++o) {
-      for (std::int64_t k = 0; k < in; ++k) dw[o * in + k] = dot(dy + o, out, x + k, in, n);
+    for (std::int64_t part = 0; part < product_parts<E>(n); ++part) {
+      const std::int64_t row = part * kProductRows<E>;
+      const std::int64_t rows = std::min(kProductRows<E>, n - row);
+      float* const to = dw + part * in * out;
+      for (std::int64_t o = 0; o < out; ++o) {
+        for (std::int64_t k = 0; k < in; ++k) {
+          to[o * in + k] = dot(dy + row * out + o, out, x + row * in + k, in, rows);
+        }
+      }
     }
   });
 }
