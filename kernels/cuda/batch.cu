@@ -38,8 +38,38 @@ DeviceCut::DeviceCut(Device& device, Cut c)
   device.upload(spans_.data(), cut.spans.data(), spans_.bytes());
 }
 
-Batch::Batch(Device& device, std::span<const TokenView> sequences, int window,
-             std::int64_t most_rows) {
+TokenTransfer::TokenTransfer(Device& device)
+    : device_(device),
+      buffers_{Buffer{{device, kTokens}, Event(device)}, Buffer{{device, kTokens}, Event(device)}} {
+}
+
+void TokenTransfer::begin(Token* to) {
+  to_ = to;
+  filled_ = 0;
+}
+
+void TokenTransfer::add(const Token* tokens, std::int64_t n) {
+  while (n > 0) {
+    const std::int64_t some = std::min(n, kTokens - filled_);
+    std::copy_n(tokens, some, buffers_[current_].tokens.data() + filled_);
+    tokens += some;
+    n -= some;
+    filled_ += some;
+    if (filled_ == kTokens) flush();
+  }
+}
+
+void TokenTransfer::flush() {
+  Buffer& full = buffers_[current_];
+  device_.upload_pinned(to_, full.tokens.data(), static_cast<std::size_t>(filled_) * sizeof(Token));
+  full.done.record();
+  begin(to_ + filled_);
+  current_ = 1 - current_;
+  buffers_[current_].done.wait();
+}
+
+Batch::Batch(Device& device, TokenTransfer& transfer, std::span<const TokenView> sequences,
+             int window, std::int64_t most_rows) {
   Cut cut;
   std::int64_t padded = 0;
   for (const TokenView& s : sequences) {
@@ -58,19 +88,21 @@ Batch::Batch(Device& device, std::span<const TokenView> sequences, int window,
   cut.finish(most_rows);
   all = DeviceCut(device, std::move(cut));
 
-  std::vector<Token> all_tokens;
-  all_tokens.reserve(static_cast<std::size_t>(padded));
-  for (const TokenView& s : sequences) {
-    const auto outside = [&](std::int64_t position) {
-      const std::int64_t at = wrap(s, position);
-      return at < 0 ? kTokenPad : s.tokens[at];
-    };
-    for (std::int64_t i = -window; i < 0; ++i) all_tokens.push_back(outside(i));
-    all_tokens.insert(all_tokens.end(), s.tokens, s.tokens + s.length);
-    for (std::int64_t i = 0; i < window; ++i) all_tokens.push_back(outside(s.length + i));
-  }
   tokens = Array<Token>(device, padded, "the tokens of a batch");
-  device.upload(tokens.data(), all_tokens.data(), tokens.bytes());
+  transfer.begin(tokens.data());
+  for (const TokenView& s : sequences) {
+    const auto add_outside = [&](std::int64_t first) {
+      for (std::int64_t i = first; i < first + window; ++i) {
+        const std::int64_t at = wrap(s, i);
+        const Token token = at < 0 ? kTokenPad : s.tokens[at];
+        transfer.add(&token, 1);
+      }
+    };
+    add_outside(-window);
+    transfer.add(s.tokens, s.length);
+    add_outside(s.length);
+  }
+  transfer.flush();
 }
 
 Cut Batch::cut_rows(std::span<const std::int64_t> asked, std::int64_t most_rows) const {

@@ -5,6 +5,7 @@
 // buffers have rows and partial sums for. A span is what a chunk has of one context.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -70,9 +71,33 @@ struct DeviceCut {
   Array<Span> spans_;
 };
 
+// Tokens on their way to the device: one buffer is filled while the other one is copied.
+class TokenTransfer {
+ public:
+  explicit TokenTransfer(Device& device);
+  static constexpr std::int64_t kTokens = 1 << 20;  // of a buffer
+  static constexpr std::uint64_t kBytes = 2 * kTokens * sizeof(Token);
+
+  void begin(Token* to);                          // on the device
+  void add(const Token* tokens, std::int64_t n);  // behind those that were added before
+  void flush();                                   // all that was added is queued
+
+ private:
+  struct Buffer {
+    Pinned<Token> tokens;
+    Event done;
+  };
+  Device& device_;
+  std::array<Buffer, 2> buffers_;
+  Token* to_ = nullptr;
+  std::size_t current_ = 0;
+  std::int64_t filled_ = 0;  // of the current buffer
+};
+
 // All rows of a batch.
 struct Batch {
-  Batch(Device& device, std::span<const TokenView> sequences, int window, std::int64_t most_rows);
+  Batch(Device& device, TokenTransfer& transfer, std::span<const TokenView> sequences, int window,
+        std::int64_t most_rows);
   // Rows of the batch, ascending: pieces of them, numbered by their place in `rows`.
   Cut cut_rows(std::span<const std::int64_t> rows, std::int64_t most_rows) const;
 

@@ -11,7 +11,8 @@ CudaPass<E>::CudaPass(CudaSweeps<E>& sweeps, std::span<const TokenView> batch, i
       device_(sweeps.device_),
       w_(sweeps.work_),
       products_(*sweeps.products_),
-      batch_(sweeps.device_, batch, sweeps.config().window, sweeps.setup_.chunk_rows) {
+      batch_(sweeps.device_, *sweeps.tokens_, batch, sweeps.config().window,
+             sweeps.setup_.chunk_rows) {
   const bool training = s_.options().training, conv = s_.any_convolution();
   const auto stream = [&] { return Array<E>(device_, batch_.rows * dim(), "the rows of a batch"); };
   for (int stage = 0; stage < stages; ++stage) stages_.push_back(stream());

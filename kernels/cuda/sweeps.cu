@@ -180,6 +180,7 @@ void CudaSweeps<E>::load(const float* parameters) {
     weights_ = Array<double>(device_, attention_.terms(), "the polynomial");
     device_.upload(weights_.data(), weights.data(), weights_.bytes());
     work_ = Workspace<E>(device_, setup_);
+    tokens_ = std::make_unique<TokenTransfer>(device_);
     for (auto& transfer : asked_) {
       transfer = std::make_unique<AskedTransfer>(device_, setup_.chunk_rows);
     }
@@ -201,6 +202,7 @@ Bytes CudaSweeps<E>::ready_memory() const {
   if (!std::is_same_v<E, float>) bytes.device += count(table().total, sizeof(E));
   if (options().training) bytes.device += count(table().total + 4 * config().dim, sizeof(double));
   bytes.host =
+      TokenTransfer::kBytes +
       2 * count(setup_.chunk_rows, sizeof(std::int64_t) + 4 * sizeof(float)) +
       2 * count(hidden_rows() * config().dim, sizeof(E)) +
       count(std::int64_t{setup_.host->workers()} * kBlockRows * config().dim, sizeof(float));
@@ -227,8 +229,7 @@ Bytes CudaSweeps<E>::pass_memory(const PassSize& size) const {
                  count(size.contexts * attention_.state(), sizeof(double)) +
                  count(pieces, sizeof(Piece) + sizeof(Span)) + count(tokens, sizeof(Token)) +
                  (conv ? count(size.rows, sizeof(float)) : 0);
-  // The cut stays, the padded tokens are there while a pass begins.
-  bytes.host = count(pieces, 2 * (sizeof(Piece) + sizeof(Span))) + count(tokens, sizeof(Token));
+  bytes.host = count(pieces, 2 * (sizeof(Piece) + sizeof(Span)));
   return bytes;
 }
 

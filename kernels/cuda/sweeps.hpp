@@ -147,6 +147,7 @@ class CudaSweeps final : public Sweeps<float> {
   Array<double> head_sums_;  // [4][d]
   Array<double> weights_;    // [F] of the states
   Workspace<E> work_;
+  std::unique_ptr<TokenTransfer> tokens_;
   std::array<std::unique_ptr<AskedTransfer>, 2> asked_;
   std::array<std::unique_ptr<HiddenTransfer<E>>, 2> hidden_;  // where they are asked for
 };
@@ -223,7 +224,7 @@ class CudaPass final : public Pass<float> {
                        E* dx);
   void add_sums(std::int64_t parts, std::int64_t count, const float* partial, std::int64_t offset);
   // The `count` numbers of the gradient from `offset` on += dy[n][out]^T x[n][in], whose numbers
-  // behind those are left out. The product lies in partial before.
+  // behind those are left out. The products of its parts lie in partial before.
   void add_product(std::int64_t n, int in, int out, const E* x, const E* dy, std::int64_t offset,
                    std::int64_t count);
   void add_product(std::int64_t n, int in, int out, const E* x, const E* dy, std::int64_t offset) {

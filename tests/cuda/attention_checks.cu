@@ -86,7 +86,8 @@ class AttentionChecks : CheckList<E> {
     const std::vector<Token> tokens(kAlike, kTokenA);
     const std::vector<TokenView> views{{tokens.data(), kAlike, false, 0},
                                        {tokens.data(), 1, false, 1}};
-    const Batch batch(device_, views, 0, 2 * kPieceRows);  // two chunks
+    TokenTransfer transfer(device_);
+    const Batch batch(device_, transfer, views, 0, 2 * kPieceRows);  // two chunks
     const Values row = random_values(kStride, 51, 2);
     Values kv;
     for (std::int64_t i = 0; i < kAlike + 1; ++i) kv.insert(kv.end(), row.begin(), row.end());
@@ -155,7 +156,8 @@ class AttentionChecks : CheckList<E> {
       views.push_back({tokens[i].data(), s.lengths[i], s.circular[i], s.contexts[i]});
     }
     // Two chunks, so that a context goes on in the next one.
-    const Batch batch(device_, views, 0, 2 * kPieceRows);
+    TokenTransfer transfer(device_);
+    const Batch batch(device_, transfer, views, 0, 2 * kPieceRows);
     const std::int64_t n = batch.rows, H = heads, V = value_dim, C = V + 1;
     const std::int64_t kv_stride = (4 + V) * H;
     const Values kv = random_values(n * kv_stride, 11, 2), q = random_values(n * 4 * H, 12, 2),

@@ -206,7 +206,8 @@ class Checks : CheckList<E> {
     for (std::size_t i = 0; i < lengths.size(); ++i) {
       views.push_back({tokens[i].data(), lengths[i], circular[i], static_cast<std::int64_t>(i)});
     }
-    const Batch batch(device_, views, window, 2 * kPieceRows);
+    TokenTransfer transfer(device_);
+    const Batch batch(device_, transfer, views, window, 2 * kPieceRows);
     const Chunk& chunk = batch.all.cut.chunks.at(0);
     const Pieces pieces{batch.all.pieces(chunk), chunk.pieces, 0};
     const std::int64_t n = batch.rows, taps = 2 * window + 1;
@@ -305,10 +306,44 @@ class Checks : CheckList<E> {
   }
 };
 
+// The tokens of a batch, with what is around each sequence, in more buffers than there are.
+Check tokens_check(Device& device) {
+  constexpr std::int64_t kFull = TokenTransfer::kTokens;
+  constexpr std::int64_t kWindow = 3;
+  std::vector<std::vector<Token>> tokens;
+  std::vector<TokenView> views;
+  Values expected;
+  for (const std::int64_t length : {kFull - 5, std::int64_t{2}, 2 * kFull + 7, std::int64_t{1}}) {
+    const bool circular = tokens.size() % 2 == 0;
+    auto& sequence = tokens.emplace_back(static_cast<std::size_t>(length));
+    for (std::size_t i = 0; i < sequence.size(); ++i) {
+      sequence[i] = static_cast<Token>((i * i / 7 + i % 5 + tokens.size()) % 6);
+    }
+    for (std::int64_t i = -kWindow; i < length + kWindow; ++i) {
+      const std::int64_t at = circular ? (i + length) % length : i;
+      const bool outside = at < 0 || at >= length;
+      expected.push_back(outside ? kTokenPad : sequence[static_cast<std::size_t>(at)]);
+    }
+  }
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto length = static_cast<std::int64_t>(tokens[i].size());
+    views.push_back({tokens[i].data(), length, i % 2 == 0, static_cast<std::int64_t>(i)});
+  }
+  TokenTransfer transfer(device);
+  Values actual, twice = expected;
+  twice.insert(twice.end(), expected.begin(), expected.end());
+  for (int time = 0; time < 2; ++time) {
+    const Batch batch(device, transfer, views, kWindow, 2 * kPieceRows);
+    const std::vector<Token> there = get_typed(device, batch.tokens);
+    actual.insert(actual.end(), there.begin(), there.end());
+  }
+  return {"tokens of a batch", difference(actual, twice), 0};
+}
+
 }  // namespace
 
 std::vector<Check> kernel_checks(Device& device) {
-  std::vector<Check> checks;
+  std::vector<Check> checks{tokens_check(device)};
   Checks<float>(device, checks).all();
   Checks<bf16>(device, checks).all();
   attention_checks(device, checks);

@@ -36,7 +36,8 @@ void attention_times(Device& device, double rate, double copy, Table& rows) {
     const AttentionSize size = attention_size(config, true);
     const auto tokens = random_tokens(n, 2);
     const std::vector<TokenView> views{{tokens.data(), n, true, 0}};
-    const Batch batch(device, views, kWindow, n);
+    TokenTransfer transfer(device);
+    const Batch batch(device, transfer, views, kWindow, n);
     const Chunk& chunk = batch.all.cut.chunks.at(0);
     const Pieces pieces{batch.all.pieces(chunk), chunk.pieces, 0};
     const std::int64_t H = size.heads, keys = 12 * H, queries = 4 * H;
