@@ -5,14 +5,21 @@
 
 namespace m5::kernels::cuda {
 
-// The units for special functions: errors of about 2^-22, no number below 2^-126.
+// The units for special functions: errors of about 2^-22, no number below 2^-126. In the
+// emulation they are as far off, up or down by the bits of the result.
+M5_BOTH float as_a_unit(float y) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &y, sizeof y);
+  if (std::abs(y) < 0x1p-126f) return 0 * y;
+  return y * (1 + ((bits * 0x9e3779b9u) >> 31 != 0 ? 0x1p-22f : -0x1p-22f));
+}
 M5_DEVICE float fast_exp2(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 #else
-  return std::exp2(x);
+  return as_a_unit(std::exp2(x));
 #endif
 }
 M5_DEVICE float fast_inverse(float x) {
@@ -21,7 +28,7 @@ M5_DEVICE float fast_inverse(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 #else
-  return 1 / x;
+  return as_a_unit(1 / x);
 #endif
 }
 M5_DEVICE float fast_root(float x) {
@@ -30,7 +37,7 @@ M5_DEVICE float fast_root(float x) {
   asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 #else
-  return std::sqrt(x);
+  return as_a_unit(std::sqrt(x));
 #endif
 }
 M5_DEVICE float fast_inverse_root(float x) {
@@ -39,7 +46,7 @@ M5_DEVICE float fast_inverse_root(float x) {
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 #else
-  return 1 / std::sqrt(x);
+  return as_a_unit(1 / std::sqrt(x));
 #endif
 }
 

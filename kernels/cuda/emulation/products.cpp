@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "kernels/cuda/emulation/tensor_core.hpp"
 #include "kernels/cuda/rows.hpp"
 #include "m5/error.hpp"
 
@@ -30,11 +31,22 @@ Products::~Products() = default;
 std::size_t Products::workspace_bytes() { return 0; }
 
 namespace {
-// c[i][j] of rows * columns, sum over k of a_ik b_jk; the strides say where.
+// The sum over k of a_k b_k, which lie a_step and b_step apart: of bf16 by tensor cores.
 template <class E>
 float dot(const E* a, std::int64_t a_step, const E* b, std::int64_t b_step, std::int64_t count) {
   float sum = 0;
-  for (std::int64_t k = 0; k < count; ++k) sum += to_float(a[k * a_step]) * to_float(b[k * b_step]);
+  if constexpr (std::is_same_v<E, bf16>) {
+    for (std::int64_t first = 0; first < count; first += 16) {
+      float of_a[16] = {}, of_b[16] = {};
+      for (std::int64_t k = 0; k < std::min<std::int64_t>(16, count - first); ++k) {
+        of_a[k] = to_float(a[(first + k) * a_step]);
+        of_b[k] = to_float(b[(first + k) * b_step]);
+      }
+      sum = emulation::add_products(sum, of_a, of_b);
+    }
+  } else {
+    for (std::int64_t k = 0; k < count; ++k) sum += a[k * a_step] * b[k * b_step];
+  }
   return sum;
 }
 }  // namespace

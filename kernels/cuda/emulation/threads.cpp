@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/emulation/tensor_core.hpp"
+
 namespace m5::kernels::cuda::emulation {
 
 dim3 thread_index, block_index, block_size, grid_size;
@@ -263,9 +265,12 @@ void multiply(const Product& product) {
   warp_barrier();
   for (int i = 0; i < product.tiles * 4; ++i) {
     const int row = g + i % 4 / 2 * 8, column = i / 4 * 8 + 2 * q + i % 2;
-    float sum = 0;
-    for (int k = 0; k < 16; ++k) sum += of_a(warp, row, k) * of_b(product.b, column, k);
-    product.d[i] += sum;
+    float a[16], b[16];
+    for (int k = 0; k < 16; ++k) {
+      a[k] = of_a(warp, row, k);
+      b[k] = of_b(product.b, column, k);
+    }
+    product.d[i] = add_products(product.d[i], a, b);
   }
   warp_barrier();
 }
@@ -282,11 +287,12 @@ void mma(float* d, const unsigned* a, unsigned b0, unsigned b1) {
   warp_barrier();
   for (int e = 0; e < 4; ++e) {
     const int row = g + e / 2 * 8, column = 2 * q + e % 2;
-    float sum = 0;
+    float row_of_a[16], column_of_b[16];
     for (int k = 0; k < 16; ++k) {
-      sum += of_a(warp, row, k) * half(warp[column * 4 + k % 8 / 2].b[k / 8], k % 2);
+      row_of_a[k] = of_a(warp, row, k);
+      column_of_b[k] = half(warp[column * 4 + k % 8 / 2].b[k / 8], k % 2);
     }
-    d[e] += sum;
+    d[e] = add_products(d[e], row_of_a, column_of_b);
   }
   warp_barrier();
 }
