@@ -169,7 +169,7 @@ struct Products::Impl {
 
   // s: of most_rows.
   Choice choose(const Shape& s, bool rows_are_n, const void* bias, const void* aux) {
-    const bool measure = measured && s.operand == CUDA_R_16BF && s.parts == 1;
+    const bool measure = measured && s.operand == CUDA_R_16BF;
     const std::vector<Choice> choices = proposals(s, bias, aux, measure ? kProposals : 1);
     if (choices.empty()) return {};
     if (choices.size() == 1) return choices[0];
@@ -187,14 +187,15 @@ struct Products::Impl {
   // process to process, what comes of it may not.
   Choice fastest(const Shape& s, const std::vector<Choice>& choices, const void* bias,
                  const void* aux) {
-    const std::int64_t result_words = s.m * s.n * (s.result == CUDA_R_32F ? 4 : 2) / 4;
+    const std::int64_t result_words = s.parts * s.m * s.n * (s.result == CUDA_R_32F ? 4 : 2) / 4;
     const auto words = [&](std::int64_t n) {
       return Array<unsigned>(device, n, "the choice of a product");
     };
     // aux is written by the one epilogue, read by the other.
     const std::int64_t aux_words = aux ? s.m * s.n / 2 : 1;
-    auto a = words(s.m * s.k / 2), b = words(s.k * s.n / 2), d = words(result_words),
-         d_first = words(result_words), own_aux = words(aux_words), aux_first = words(aux_words);
+    auto a = words(s.parts * s.m * s.k / 2), b = words(s.parts * s.k * s.n / 2),
+         d = words(result_words), d_first = words(result_words), own_aux = words(aux_words),
+         aux_first = words(aux_words);
     Array<int> differ(device, 1, "the choice of a product");
     const auto fill = [&](Array<unsigned>& to, unsigned seed) {
       random_pairs(device, static_cast<std::int64_t>(to.size()), seed, to.data());
@@ -268,7 +269,10 @@ struct Products::Impl {
       const std::int64_t most_sum =
           s.operand == CUDA_R_32F ? kProductRows<float> : kProductRows<bf16>;
       Shape most = s;
-      most.parts = s.parts > 1 ? static_cast<int>(kProductParts) : 1;
+      if (s.parts > 1) {
+        most.parts =
+            static_cast<int>(std::clamp<std::int64_t>(most_rows / most_sum, 2, kProductParts));
+      }
       (rows_are_n ? most.n : most.k) = rows_are_n ? most_rows : std::min(most_rows, most_sum);
       at = choices.emplace(key, choose(most, rows_are_n, bias, aux)).first;
     }

@@ -22,13 +22,13 @@ inline std::int64_t product_alignment(int in, int out, std::int64_t aligned) {
   return std::min<std::int64_t>(256, (all & -all) * 2);
 }
 
-// Rows whose sum backward_weight takes in fp32; sums of more are sums in double of its parts. In
-// fp32, where rows are alike, 8,192 rows in one chain are 6e-5 off (NOTES.md). In bf16 a tensor
-// core adds 16 rows at once, and the operands are 2e-3 off.
+// Rows whose sum backward_weight takes in fp32; sums of more are sums in double of its parts. Where
+// rows are alike, in fp32 8,192 in one chain are 6e-5 off; of bf16 a tensor core adds 8 or 16 at
+// once, but may cut them off: 32,768 are less off than operands of bf16, 2e-3 (NOTES.md).
 template <class E>
 inline constexpr std::int64_t kProductRows = 1024;
 template <>
-inline constexpr std::int64_t kProductRows<bf16> = 131072;
+inline constexpr std::int64_t kProductRows<bf16> = 32768;
 // Of one call there is room for so many parts.
 inline constexpr std::int64_t kProductParts = 16;
 template <class E>

@@ -56,7 +56,7 @@ std::vector<PassCase> pass_cases() {
 }
 
 PassCase many_parts_case() {
-  // In fp32 16 parts and some in one chunk; they need more room than the states of its pieces.
+  // In fp32 16 parts and some in one chunk; those need more room than the states of its pieces.
   const std::int64_t rows = kProductParts * kProductRows<float> + 700;
   return {"many parts", config_of(8, 8, 384, 1, 2, 1), {rows}, {0},
           {false},      round_up(rows, kPieceRows)};

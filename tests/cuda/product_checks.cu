@@ -80,7 +80,7 @@ class Checks : CheckList<E> {
 
   void sums_over_rows(int parts, int more) {
     const int in = 16, out = 8, count = 120;
-    const std::int64_t n = parts * std::min<std::int64_t>(kProductRows<E>, 3000) + more;
+    const std::int64_t n = parts * kProductRows<E> + more;
     if (n == 0) return;
     const Values x = random_values(n * in, 41), dy = random_values(n * out, 42);
     Values expected(count, 1.0);
@@ -91,16 +91,17 @@ class Checks : CheckList<E> {
       }
     }
     check("product of " + std::to_string(n) + " rows", sum_over_rows(n, in, out, x, dy, count),
-          expected, 2e-6);
+          expected, kNarrow ? 2e-5 : 2e-6);
   }
 
-  // All roundings of a sum of such rows go the same way. In one sum of 8,192 rows: 1.8e-5.
+  // All roundings of a sum of such rows go the same way. In one sum: 1.8e-5, in bf16 by coarse
+  // tensor cores 5.5e-3.
   void alike() {
-    const int in = 8, out = 8, n = 8192;
-    const double value = kNarrow ? 1.0 : 0.7f;
+    const int in = 8, out = 8, n = kNarrow ? 131072 : 8192;
+    const double value = kNarrow ? 0.84765625 : 0.7f;
     const Values x(std::size_t{n} * in, value), dy(std::size_t{n} * out, value);
     check("product of rows that are alike", sum_over_rows(n, in, out, x, dy, in * out),
-          Values(std::size_t{in} * out, 1 + n * value * value), 1e-5);
+          Values(std::size_t{in} * out, 1 + n * value * value), kNarrow ? 2e-3 : 1e-5);
   }
 };
 
