@@ -153,6 +153,7 @@ void* Device::allocate_pinned(std::size_t bytes) {
 
 void Device::release_pinned(void* memory) noexcept {
   const Unchecked here(index_);
+  cudaStreamSynchronize(stream_);  // a copy may be queued, where a pass ended early
   cudaFreeHost(memory);
 }
 

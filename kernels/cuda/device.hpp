@@ -44,6 +44,7 @@ class Device {
   void release(void* memory, std::size_t bytes) noexcept;
   // Of the host, that copies go to and from without another copy.
   void* allocate_pinned(std::size_t bytes);
+  // Waits for all that was queued.
   void release_pinned(void* memory) noexcept;
 
   // Queued, in order; the host's side of an upload may be used again when it returns, which may be
