@@ -33,8 +33,8 @@ std::vector<PassCase> fused_cases();
 // Sums over many rows, in several chunks: of numbers that are all alike, whose roundings all go the
 // same way, and of random ones.
 std::vector<PassCase> long_cases(std::int64_t rows);
-// A chunk of more rows than one call of a product over them has room for.
-PassCase many_parts_case();
+// Products over the rows of a chunk that are several in fp32.
+std::vector<PassCase> parts_cases();
 // In each of the precisions.
 std::vector<Check> pass_checks(const PassCase& c, std::initializer_list<bool> bf16,
                                const MakeSweeps& make);
