@@ -40,8 +40,7 @@ DeviceCut::DeviceCut(Device& device, Cut c)
 
 TokenTransfer::TokenTransfer(Device& device)
     : device_(device),
-      buffers_{Buffer{{device, kTokens}, Event(device)}, Buffer{{device, kTokens}, Event(device)}} {
-}
+      buffers_{Transfer<Token>(device, kTokens), Transfer<Token>(device, kTokens)} {}
 
 void TokenTransfer::begin(Token* to) {
   to_ = to;
@@ -51,7 +50,7 @@ void TokenTransfer::begin(Token* to) {
 void TokenTransfer::add(const Token* tokens, std::int64_t n) {
   while (n > 0) {
     const std::int64_t some = std::min(n, kTokens - filled_);
-    std::copy_n(tokens, some, buffers_[current_].tokens.data() + filled_);
+    std::copy_n(tokens, some, buffers_[current_].values.data() + filled_);
     tokens += some;
     n -= some;
     filled_ += some;
@@ -60,8 +59,8 @@ void TokenTransfer::add(const Token* tokens, std::int64_t n) {
 }
 
 void TokenTransfer::flush() {
-  Buffer& full = buffers_[current_];
-  device_.upload_pinned(to_, full.tokens.data(), static_cast<std::size_t>(filled_) * sizeof(Token));
+  Transfer<Token>& full = buffers_[current_];
+  device_.upload_pinned(to_, full.values.data(), static_cast<std::size_t>(filled_) * sizeof(Token));
   full.done.record();
   begin(to_ + filled_);
   current_ = 1 - current_;

@@ -83,12 +83,8 @@ class TokenTransfer {
   void flush();                                   // all that was added is queued
 
  private:
-  struct Buffer {
-    Pinned<Token> tokens;
-    Event done;
-  };
   Device& device_;
-  std::array<Buffer, 2> buffers_;
+  std::array<Transfer<Token>, 2> buffers_;
   Token* to_ = nullptr;
   std::size_t current_ = 0;
   std::int64_t filled_ = 0;  // of the current buffer

@@ -163,6 +163,14 @@ class Pinned {
   T* data_;
 };
 
+// The same, on its way to the device or from it until `done`.
+template <class T>
+struct Transfer {
+  Transfer(Device& device, std::int64_t count) : values(device, count), done(device) {}
+  Pinned<T> values;
+  Event done;
+};
+
 // Memory of a device. Views are plain pointers into it.
 template <class T>
 class Array {

@@ -288,7 +288,7 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
   try {
     for (auto& transfer : s_.hidden_) {
       if (transfer) continue;
-      transfer = std::make_unique<HiddenTransfer<E>>(device_, s_.hidden_rows() * dim());
+      transfer = std::make_unique<Transfer<E>>(device_, s_.hidden_rows() * dim());
     }
     const std::vector<Piece>& pieces = batch_.all.cut.pieces;
     std::vector<Chunk> parts;
@@ -302,22 +302,22 @@ void CudaPass<E>::hidden(int in, bool normed, const RowSink<float>& sink,
     std::vector<std::vector<float>> values(static_cast<std::size_t>(s_.setup_.host->workers()));
     in_turns(
         device_, parts, s_.hidden_,
-        [&](const Chunk& part, HiddenTransfer<E>& transfer) {
+        [&](const Chunk& part, Transfer<E>& transfer) {
           const E* from = stages_[static_cast<std::size_t>(in)].data() + part.row * dim();
           if (normed) {
             norm(device_, part.rows, dim(), s_.epsilon(), from, s_.parameter(s_.table().final_norm),
                  w_.h.data(), nullptr);
             from = w_.h.data();
           }
-          device_.download_pinned(transfer.x.data(), from,
+          device_.download_pinned(transfer.values.data(), from,
                                   static_cast<std::size_t>(part.rows * dim()) * sizeof(E));
         },
-        [&](const Chunk& part, HiddenTransfer<E>& transfer) {
+        [&](const Chunk& part, Transfer<E>& transfer) {
           s_.setup_.host->for_tiles(part.pieces, [&](int worker, std::int64_t p) {
             const Piece& piece = pieces[static_cast<std::size_t>(part.first_piece + p)];
             std::vector<float>& wide = values[static_cast<std::size_t>(worker)];
             wide.resize(static_cast<std::size_t>(kPieceRows * dim()));
-            const E* first = transfer.x.data() + (piece.row - part.row) * dim();
+            const E* first = transfer.values.data() + (piece.row - part.row) * dim();
             std::transform(first, first + std::int64_t{piece.rows} * dim(), wide.begin(),
                            [](E v) { return to_float(v); });
             sink(piece.row, piece.rows, wide.data());

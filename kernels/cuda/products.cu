@@ -269,11 +269,15 @@ struct Products::Impl {
       const std::int64_t most_sum =
           s.operand == CUDA_R_32F ? kProductRows<float> : kProductRows<bf16>;
       Shape most = s;
+      if (rows_are_n) {
+        most.n = most_rows;
+      } else {
+        most.k = std::min(most_rows, most_sum);
+      }
       if (s.parts > 1) {
         most.parts =
             static_cast<int>(std::clamp<std::int64_t>(most_rows / most_sum, 2, kProductParts));
       }
-      (rows_are_n ? most.n : most.k) = rows_are_n ? most_rows : std::min(most_rows, most_sum);
       at = choices.emplace(key, choose(most, rows_are_n, bias, aux)).first;
     }
     const Choice& choice = at->second;

@@ -78,12 +78,6 @@ struct AskedTransfer {  // of rows that were asked for
   Pinned<float> log_probs;  // [4], and d_logits on their way back
   Event done;
 };
-template <class E>
-struct HiddenTransfer {
-  HiddenTransfer(Device& device, std::int64_t values) : x(device, values), done(device) {}
-  Pinned<E> x;
-  Event done;
-};
 
 template <class E>
 class CudaPass;
@@ -149,7 +143,7 @@ class CudaSweeps final : public Sweeps<float> {
   Workspace<E> work_;
   std::unique_ptr<TokenTransfer> tokens_;
   std::array<std::unique_ptr<AskedTransfer>, 2> asked_;
-  std::array<std::unique_ptr<HiddenTransfer<E>>, 2> hidden_;  // where they are asked for
+  std::array<std::unique_ptr<Transfer<E>>, 2> hidden_;  // where they are asked for
 };
 
 template <class E>

@@ -79,7 +79,7 @@ class CaseBackend final : public CaseAttention<E> {
                               float* d_weight, float* d_bias) override {
     const auto X = operand(x, std::int64_t{n} * in), DY = operand(dy, std::int64_t{n} * out);
     auto DW = sum_of(d_weight, std::int64_t{in} * out);
-    add_product(n, in, out, X, DY, DW);
+    cuda::add_product(device_, products_, n, in, out, X, DY, DW);
     store(DW, d_weight);
     if (!d_bias) return;
     auto partial = room<float>(device_, sum_parts(n) * out);
@@ -115,7 +115,8 @@ class CaseBackend final : public CaseAttention<E> {
     std::vector<float> both(d_table, d_table + size);  // the bias follows the table
     both.insert(both.end(), d_bias, d_bias + dim);
     auto D = sum_of(both.data(), size + dim);
-    add_product(n, dim, columns, operand(dx, std::int64_t{n} * dim), hot, D);
+    cuda::add_product(device_, products_, n, dim, columns, operand(dx, std::int64_t{n} * dim), hot,
+                      D);
     store(D, both.data());
     std::copy_n(both.begin(), size, d_table);
     std::copy_n(both.begin() + size, dim, d_bias);
@@ -267,17 +268,6 @@ class CaseBackend final : public CaseAttention<E> {
   Array<double> sum_of(const float* x, std::int64_t count) {
     return put_typed(device_, Values(x, x + count));
   }
-  // to += dy^T x, but for what lies behind its end.
-  void add_product(int n, int in, int out, const Array<E>& x, const Array<E>& dy,
-                   Array<double>& to) {
-    const std::int64_t parts = product_parts<E>(n), size = std::int64_t{in} * out;
-    auto product = room<float>(device_, parts * size);
-    products_.backward_weight<E>(n, in, out, x.data(), dy.data(), product.data());
-    const auto count = static_cast<std::int64_t>(to.size());
-    const auto regions = put_typed(device_, std::vector<Region>{{0, count}});
-    add_gradient(device_, regions, 0, count, parts, size, product.data(), to.data());
-  }
-
   // The kernel has the final norm before the head: one that changes nothing, its root being 2^-40.
   struct Head {
     Head(CaseBackend& b, int dim, const float* weight, const float* bias)

@@ -10,6 +10,8 @@
 #include "check.hpp"
 #include "kernels/backend.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/products.hpp"
+#include "kernels/cuda/slab.hpp"
 
 namespace m5::kernels::cuda {
 
@@ -64,6 +66,19 @@ inline Values get(Device& device, const Array<double>& array) { return get_typed
 template <class E>
 Array<E> room(Device& device, std::int64_t count) {
   return put<E>(device, Values(static_cast<std::size_t>(count), std::nan("")));
+}
+
+// sum += the first numbers of dy^T x, as add_product of backward.cu, in one call: up to
+// kProductParts.
+template <class E>
+void add_product(Device& device, Products& products, std::int64_t n, int in, int out,
+                 const Array<E>& x, const Array<E>& dy, Array<double>& sum) {
+  const std::int64_t parts = product_parts<E>(n), size = std::int64_t{in} * out;
+  auto product = room<float>(device, parts * size);
+  products.backward_weight<E>(n, in, out, x.data(), dy.data(), product.data());
+  const auto count = static_cast<std::int64_t>(sum.size());
+  const auto regions = put_typed(device, std::vector<Region>{{0, count}});
+  add_gradient(device, regions, 0, count, parts, size, product.data(), sum.data());
 }
 
 inline double difference(const Values& actual, const Values& expected) {

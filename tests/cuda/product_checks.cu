@@ -3,7 +3,6 @@
 #include "kernel_checks.hpp"
 #include "kernels/cuda/choice.hpp"
 #include "kernels/cuda/products.hpp"
-#include "kernels/cuda/slab.hpp"
 
 namespace m5::kernels::cuda {
 namespace {
@@ -64,17 +63,13 @@ class Checks : CheckList<E> {
     check("product backward, gelu" + at, get(device_, DX), dx, kNarrow ? 0x1p-7 : 1e-5);
   }
 
-  // What add_product of backward.cu does: the sums of all parts, of the first `count` numbers.
+  // The first `count` numbers of dy^T x, added to 1.
   Values sum_over_rows(std::int64_t n, int in, int out, const Values& x, const Values& dy,
                        std::int64_t count) {
     const auto X = operand(x), DY = operand(dy);
-    const std::int64_t parts = product_parts<E>(n), size = std::int64_t{in} * out;
-    auto product = room<float>(device_, parts * size);
-    const auto regions = put_typed(device_, std::vector<Region>{{0, count}});
     auto sum = put_typed(device_, Values(static_cast<std::size_t>(count), 1.0));
     Products products(device_, n);
-    products.backward_weight<E>(n, in, out, X.data(), DY.data(), product.data());
-    add_gradient(device_, regions, 0, count, parts, size, product.data(), sum.data());
+    add_product(device_, products, n, in, out, X, DY, sum);
     return get_typed(device_, sum);
   }
 
